@@ -1,0 +1,99 @@
+"""Transformer parts shared by every network here: attention, MLP, layer scale, block. No network and no checkpoint."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quantlab.models.rotary import RotaryTables, rotate
+
+
+def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax attention with scale 1/sqrt(head_dim) and no mask; all of [batch, heads, tokens, head_dim].
+
+    Every attention of every network looks this function up at each call, so that assigning another one to
+    ``layers.scaled_dot_product_attention`` swaps the implementation everywhere (as the trainer does).
+    """
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+class LayerNorm(nn.LayerNorm):
+    """``nn.LayerNorm`` that stays in float32 under autocast on every device, as CUDA's autocast does.
+
+    CPU autocast would normalise bfloat16 activations in bfloat16; the published mixed precision does not.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float() if torch.is_autocast_enabled(x.device.type) else x)
+
+
+class LayerScale(nn.Module):
+    """A learned gain per channel on a branch's output."""
+
+    def __init__(self, dim: int, init: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), init))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class MLP(nn.Module):
+    """Linear, exact (erf) GELU, Linear."""
+
+    def __init__(self, dim: int, hidden: int, out: int | None = None) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, dim if out is None else out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, optionally with normed queries and keys and a 2-D rotary position.
+
+    The rows of ``qkv`` are ordered [q, k, v] x [head] x [channel of the head].
+    """
+
+    def __init__(self, dim: int, heads: int, *, qk_norm: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.q_norm: nn.Module = LayerNorm(dim // heads) if qk_norm else nn.Identity()
+        self.k_norm: nn.Module = LayerNorm(dim // heads) if qk_norm else nn.Identity()
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, rotary: RotaryTables | None = None) -> Tensor:
+        """Attend among the tokens of ``x`` [batch, tokens, dim]; ``rotary`` holds tables for those tokens."""
+        batch, tokens, dim = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, dim // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        query, key = self.q_norm(query), self.k_norm(key)
+        if rotary is not None:
+            query, key = rotate(query, rotary), rotate(key, rotary)
+        value = value if torch.is_autocast_enabled(x.device.type) else value.to(query.dtype)
+        mixed = scaled_dot_product_attention(query, key, value)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, dim))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x)))."""
+
+    def __init__(
+        self, dim: int, heads: int, *, qk_norm: bool = False, eps: float = 1e-5, layer_scale: float = 0.01
+    ) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(dim, eps=eps)
+        self.attn = Attention(dim, heads, qk_norm=qk_norm)
+        self.ls1 = LayerScale(dim, layer_scale)
+        self.norm2 = LayerNorm(dim, eps=eps)
+        self.mlp = MLP(dim, 4 * dim)
+        self.ls2 = LayerScale(dim, layer_scale)
+
+    def forward(self, x: Tensor, rotary: RotaryTables | None = None) -> Tensor:
+        """Transform ``x`` [batch, tokens, dim]."""
+        x = x + self.ls1(self.attn(self.norm1(x), rotary))
+        return x + self.ls2(self.mlp(self.norm2(x)))
