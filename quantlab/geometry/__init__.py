@@ -1,0 +1,30 @@
+"""Cameras, alignment, clouds and scores in numpy: the public scores are named here; no torch, and no open3d until ICP needs it."""
+
+from quantlab.geometry.alignment import Sim3, umeyama
+from quantlab.geometry.reconstruction import reconstruction_scores
+from quantlab.geometry.scores import (
+    CloudScores,
+    DepthScores,
+    auc,
+    camera_errors,
+    cloud_scores,
+    completion_ratio,
+    depth_scores,
+    paired_errors,
+    point_error,
+)
+
+__all__ = [
+    "CloudScores",
+    "DepthScores",
+    "Sim3",
+    "auc",
+    "camera_errors",
+    "cloud_scores",
+    "completion_ratio",
+    "depth_scores",
+    "paired_errors",
+    "point_error",
+    "reconstruction_scores",
+    "umeyama",
+]
