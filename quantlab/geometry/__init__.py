@@ -1,4 +1,4 @@
-"""Cameras, alignment, clouds and scores in numpy: the public scores are named here; no torch, and no open3d until ICP needs it."""
+"""Cameras, alignment, clouds and scores in numpy. No torch, and no open3d until ICP needs it."""
 
 from quantlab.geometry.alignment import Sim3, umeyama
 from quantlab.geometry.reconstruction import reconstruction_scores

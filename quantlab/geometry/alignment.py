@@ -1,4 +1,4 @@
-"""The similarity between two paired clouds in closed form (Umeyama). Not ICP: pairs are given, nothing is searched."""
+"""The similarity between two paired clouds in closed form (Umeyama). Not ICP: the pairs are given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from quantlab.errors import NumericError
 from quantlab.geometry.cameras import FloatArray
 
 ROUND_OFF = 1e-12
-"""Extent, relative to the coordinates and to the other axes, below which float64 knows a cloud's shape no more."""
+"""Extent, relative to coordinates and other axes, below which float64 no longer knows a cloud's shape."""
 LARGEST = 1e100
 """Coordinates beyond this are refused: their squares leave float64."""
 
@@ -69,7 +69,10 @@ def umeyama(source: ArrayLike, target: ArrayLike, weights: ArrayLike | None = No
     source, target, share = _checked(source, target, weights)
     source_mean, target_mean = share @ source, share @ target
     source_offset, target_offset = source - source_mean, target - target_mean
-    source_spread, target_spread = _spread(source, source_offset, share), _spread(target, target_offset, share)
+    source_spread, target_spread = (
+        _spread(source, source_offset, share),
+        _spread(target, target_offset, share),
+    )
     covariance = (target_offset * share[:, None]).T @ source_offset
     left, stretch, right = np.linalg.svd(covariance)
     if not stretch[1] > ROUND_OFF * np.sqrt(source_spread * target_spread):

@@ -1,4 +1,4 @@
-"""Poses and pixels in numpy: inverse, relative poses, projection, a camera that looks at a point. Knows no network.
+"""Poses and pixels in numpy: inverse, relative poses, projection, looking at a point. Knows no network.
 
 OpenCV axes throughout: x right, y down, z forward. A pixel is named by its integer index, so that the
 top-left pixel sits at (0, 0) and a centred principal point at (width / 2, height / 2), as VGGT has it.
@@ -54,7 +54,7 @@ def as_poses(poses: ArrayLike, what: str = "poses") -> FloatArray:
 
 
 def rotation_defects(poses: FloatArray) -> FloatArray:
-    """Measure how far the upper left 3x3 of [S, >=3, >=3] is from a rotation: max|R R^T - I|, and 2 at least for a mirror."""
+    """Measure how far the 3x3 of [..., 4, 4] is from a rotation: max|R R^T - I|, 2 or more if mirrored."""
     rotation = poses[..., :3, :3]
     gram = rotation @ np.swapaxes(rotation, -1, -2)
     defect = np.abs(gram - np.eye(3)).max(axis=(-2, -1))
@@ -62,7 +62,7 @@ def rotation_defects(poses: FloatArray) -> FloatArray:
 
 
 def invert(poses: FloatArray) -> FloatArray:
-    """Invert rigid motions [..., 4, 4] by transposing the rotation: camera_from_world becomes world_from_camera."""
+    """Invert rigid motions [..., 4, 4]: camera_from_world becomes world_from_camera."""
     inverse = np.zeros_like(poses, dtype=np.float64)
     turned = np.swapaxes(poses[..., :3, :3], -1, -2)
     inverse[..., :3, :3] = turned
@@ -77,8 +77,8 @@ def centres(poses: FloatArray) -> FloatArray:
 
 
 def relative_to_first(poses: FloatArray) -> FloatArray:
-    """Express camera_from_world [S, 4, 4] in the frame of the first camera, which becomes the world: E_k inv(E_0)."""
-    return poses @ invert(poses[:1])
+    """Express camera_from_world [S, 4, 4] with the first camera as the world: E_k inv(E_0)."""
+    return np.asarray(poses @ invert(poses[:1]), dtype=np.float64)
 
 
 def look_at(eye: ArrayLike, target: ArrayLike, up: ArrayLike = (0.0, 0.0, 1.0)) -> FloatArray:
@@ -130,10 +130,13 @@ def unproject(depth: ArrayLike, intrinsics: ArrayLike, camera_from_world: ArrayL
     )
     rotation, translation = pose[..., :3, :3], pose[..., None, None, :3, 3]
     # a row vector times R is R^T times the column, which is the inverse of the rotation
-    return np.einsum("...hwi,...ij->...hwj", in_camera - translation, rotation)
+    lifted = np.einsum("...hwi,...ij->...hwj", in_camera - translation, rotation)
+    return np.asarray(lifted, dtype=np.float64)
 
 
-def project(points: ArrayLike, intrinsics: ArrayLike, camera_from_world: ArrayLike) -> tuple[FloatArray, FloatArray]:
+def project(
+    points: ArrayLike, intrinsics: ArrayLike, camera_from_world: ArrayLike
+) -> tuple[FloatArray, FloatArray]:
     """See world points in one camera.
 
     Args:

@@ -1,4 +1,4 @@
-"""What is done to clouds before they are scored: crop, mask, size, nearest neighbours, ICP, normals. Scores live next door."""
+"""What is done to clouds before scoring: crop, mask, neighbours, ICP, normals. Scores live elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def as_cloud(points: ArrayLike, what: str) -> FloatArray:
     """
     cloud = np.asarray(points, dtype=np.float64)
     if cloud.ndim != 2 or cloud.shape[1] != 3:
-        raise NumericError(f"a cloud has shape {list(cloud.shape)}", place=what, remedy="Give an array [N, 3].")
+        raise NumericError(
+            f"a cloud has shape {list(cloud.shape)}", place=what, remedy="Give an array [N, 3]."
+        )
     if len(cloud) == 0:
         raise NumericError("a cloud has no points", place=what, remedy="Widen the mask.")
     if not np.isfinite(cloud).all():
@@ -36,7 +38,7 @@ def as_cloud(points: ArrayLike, what: str) -> FloatArray:
 
 
 def central_crop(maps: NDArray[Any], size: int = 224) -> NDArray[Any]:
-    """Keep the central ``size`` x ``size`` pixels of maps [S, H, W, ...]; a side shorter than that stays whole. A view."""
+    """Keep the central ``size`` x ``size`` pixels of maps [S, H, W, ...], a view; shorter sides stay whole."""
     window = []
     for length in maps.shape[1:3]:
         start = length // 2 - size // 2 if length > size else 0
@@ -60,7 +62,7 @@ def valid_mask(*maps: ArrayLike, mask: ArrayLike | None = None) -> NDArray[np.bo
 
 
 def confidence_mask(confidence: ArrayLike, percentile: float) -> NDArray[np.bool_]:
-    """Drop the ``percentile`` percent of least confident pixels of all frames together; ties at the limit stay."""
+    """Drop the least confident ``percentile`` percent of all pixels together; ties at the limit stay."""
     values = np.asarray(confidence)
     if not 0 <= percentile <= 100:
         raise NumericError(
@@ -89,7 +91,7 @@ def diagonal(points: ArrayLike) -> float:
 
 
 def nearest(points: ArrayLike, neighbours: ArrayLike) -> tuple[FloatArray, NDArray[np.intp]]:
-    """Find for each of ``points`` [N, 3] the distance [N] to, and index [N] of, the nearest of ``neighbours`` [M, 3]."""
+    """Find the nearest of ``neighbours`` [M, 3] to each of ``points`` [N, 3]: distance [N] and index [N]."""
     from scipy.spatial import cKDTree  # a fifth of a second that opening the lab does not need
 
     points, neighbours = as_cloud(points, "points"), as_cloud(neighbours, "neighbours")
@@ -99,7 +101,7 @@ def nearest(points: ArrayLike, neighbours: ArrayLike) -> tuple[FloatArray, NDArr
 
 
 def icp(source: ArrayLike, target: ArrayLike, threshold: float = 0.1) -> FloatArray:
-    """Refine a rigid motion by point-to-point ICP, started from the identity, with open3d's default stopping rule.
+    """Refine a rigid motion by point-to-point ICP from the identity, with open3d's default stopping rule.
 
     Args:
         source: [N, 3] cloud to move.
@@ -137,7 +139,7 @@ def normals(points: ArrayLike) -> FloatArray:
 
 
 def open3d() -> Any:
-    """Import open3d when it is first needed: it takes seconds and wants system libraries that a server may lack.
+    """Import open3d when first needed: it is slow and wants system libraries that a server may lack.
 
     Raises:
         MissingLibraryError: With the Debian packages that it links.
@@ -148,7 +150,7 @@ def open3d() -> Any:
         raise MissingLibraryError(
             f"open3d cannot be loaded: {error}",
             place="ICP and normals",
-            remedy=f"Install it with: pip install open3d-cpu; on Debian also: apt-get install {OPEN3D_PACKAGES}",
+            remedy=f"Run pip install open3d-cpu; on Debian also apt-get install {OPEN3D_PACKAGES}",
         ) from error
     return o3d
 

@@ -1,4 +1,4 @@
-"""Clouds to and from binary PLY files, so that MeshLab and CloudCompare open them. Only points and colours; no faces."""
+"""Clouds to and from binary PLY files that MeshLab and CloudCompare open. Points and colours, no faces."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def write_ply(path: str | os.PathLike[str], points: ArrayLike, colours: ArrayLik
     if colours is not None:
         paint = np.asarray(colours)
         if paint.shape != cloud.shape or paint.dtype != np.uint8:
-            raise StorageError("colours do not match the points", place=str(path), remedy="Give uint8 [N, 3].")
+            raise StorageError(
+                "colours do not match the points", place=str(path), remedy="Give uint8 [N, 3]."
+            )
         for channel, (name, _) in enumerate(_CHANNELS):
             rows[name] = paint[:, channel]
     _replace(Path(path), _header(len(cloud), coloured=colours is not None) + rows.tobytes())
@@ -53,7 +55,10 @@ def read_ply(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], NDArray
         dtype = np.dtype(list(layout))
         count = (len(content) - start) // dtype.itemsize
         coloured = len(layout) > len(_COORDINATES)
-        if content[:start] == _header(count, coloured=coloured) and count * dtype.itemsize == len(content) - start:
+        if (
+            content[:start] == _header(count, coloured=coloured)
+            and count * dtype.itemsize == len(content) - start
+        ):
             rows = np.frombuffer(content, dtype, offset=start)
             points = np.stack([rows[name] for name, _ in _COORDINATES], axis=1)
             paint = np.stack([rows[name] for name, _ in _CHANNELS], axis=1) if coloured else None

@@ -1,4 +1,4 @@
-"""The full published protocol for dense point maps: crop, mask, Sim(3), ICP, normals, then the cloud scores. Slow on purpose."""
+"""The published protocol for dense point maps: crop, mask, Sim(3), ICP, normals, scores. Not for live use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published scores of cameras, clouds and depth, as functions of numpy arrays. They align nothing unless they say so."""
+"""The published scores of cameras, clouds and depth, in numpy. They align nothing unless they say so."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from quantlab.geometry.cameras import FloatArray, as_poses, invert, relative_to_
 from quantlab.geometry.clouds import as_cloud, diagonal, nearest, valid_mask
 
 BASELINE_EPS = 1e-15
-"""The published code adds this to a baseline before dividing, so that a baseline of zero counts as 90 degrees."""
+"""The published code adds this to a baseline before dividing, so that a zero baseline counts 90 degrees."""
 
 
 @dataclass(frozen=True, slots=True)
 class CloudScores:
-    """How two clouds fit: distances in their units, normal consistency as |cos| (1 is best); None without normals.
+    """How two clouds fit: distances in their units, normals as |cos| (1 is best), None without normals.
 
-    ``accuracy`` is prediction -> truth, ``completeness`` truth -> prediction; ``nc1`` and ``nc2`` go the same ways
-    and ``normal_consistency`` is their mean. Plain names are means over points.
+    ``accuracy`` is prediction -> truth, ``completeness`` truth -> prediction; ``nc1`` and ``nc2`` go the
+    same ways and ``normal_consistency`` is their mean. Plain names are means over points.
     """
 
     accuracy: float
@@ -38,7 +38,7 @@ class CloudScores:
 
 @dataclass(frozen=True, slots=True)
 class DepthScores:
-    """AbsRel and the share of pixels within a factor of 1.25, after one median ``scale`` per scene and without it."""
+    """AbsRel and the share of pixels within a factor of 1.25, with one ``scale`` a scene and without."""
 
     abs_rel: float
     delta_1_25: float
@@ -93,14 +93,17 @@ def auc(rotation: ArrayLike, translation: ArrayLike, threshold: int) -> float:
         threshold: Whole degrees, at least 1.
 
     Raises:
-        NumericError: No pairs, unequal lengths, an error that is not finite, or a threshold that is no whole number.
+        NumericError: No pairs, unequal lengths, an error that is not finite, or a threshold that is not a
+            whole number.
 
     Source:
         The evaluation of VGGT (arXiv:2503.11651), after PoseDiffusion; AUC@30, @15, @5, @3.
     """
     turn, shift = (np.asarray(errors, dtype=np.float64).ravel() for errors in (rotation, translation))
     if isinstance(threshold, bool) or threshold != int(threshold) or threshold < 1:
-        raise NumericError(f"{threshold} is not a threshold", place="auc", remedy="Give whole degrees from 1.")
+        raise NumericError(
+            f"{threshold} is not a threshold", place="auc", remedy="Give whole degrees from 1."
+        )
     if turn.shape != shift.shape or turn.size == 0:
         raise NumericError(
             f"{turn.size} rotation and {shift.size} translation errors do not make pairs",
@@ -182,7 +185,9 @@ def depth_scores(predicted: ArrayLike, truth: ArrayLike, mask: ArrayLike | None 
         scale = float(np.median(exact / estimate))
     if not np.isfinite(scale):
         raise NumericError(
-            "most predicted depths are zero", place="depth", remedy="Look for the layer that collapses the output."
+            "most predicted depths are zero",
+            place="depth",
+            remedy="Look for the layer that collapses the output.",
         )
     return DepthScores(*_depth_pair(scale * estimate, exact), *_depth_pair(estimate, exact), scale)
 
@@ -202,8 +207,10 @@ def point_error(quantized: ArrayLike, full_precision: ArrayLike, mask: ArrayLike
     return float(errors.mean() if mask is None else errors[np.asarray(mask, dtype=bool)].mean())
 
 
-def paired_errors(quantized: ArrayLike, full_precision: ArrayLike, mask: ArrayLike | None = None) -> FloatArray:
-    """Return every pixel's share [...] in ``point_error`` (the heat map); pixels outside the mask are measured too."""
+def paired_errors(
+    quantized: ArrayLike, full_precision: ArrayLike, mask: ArrayLike | None = None
+) -> FloatArray:
+    """Return every pixel's share [...] in ``point_error`` (the heat map), outside the mask too."""
     ours, reference = (np.asarray(points, dtype=np.float64) for points in (quantized, full_precision))
     finite = valid_mask(ours, reference)
     kept = np.ones_like(finite) if mask is None else np.asarray(mask, dtype=bool)
@@ -222,7 +229,11 @@ def rotation_angles(first: FloatArray, second: FloatArray) -> FloatArray:
     """Angle in degrees between rotations [..., 3, 3]; exact near 0 and near 180, where an arccos is not."""
     turn = np.swapaxes(first, -1, -2) @ second
     axis = np.stack(
-        [turn[..., 2, 1] - turn[..., 1, 2], turn[..., 0, 2] - turn[..., 2, 0], turn[..., 1, 0] - turn[..., 0, 1]]
+        [
+            turn[..., 2, 1] - turn[..., 1, 2],
+            turn[..., 0, 2] - turn[..., 2, 0],
+            turn[..., 1, 0] - turn[..., 0, 1],
+        ]
     )
     cosine = np.trace(turn, axis1=-2, axis2=-1) - 1.0
     return np.asarray(np.degrees(np.arctan2(np.linalg.norm(axis, axis=0), cosine)), dtype=np.float64)
@@ -238,7 +249,9 @@ def _pair_poses(poses: FloatArray, first: NDArray[np.intp], second: NDArray[np.i
 
 
 def _direction_angles(first: FloatArray, second: FloatArray) -> FloatArray:
-    first, second = (shift / (np.linalg.norm(shift, axis=1, keepdims=True) + BASELINE_EPS) for shift in (first, second))
+    first, second = (
+        shift / (np.linalg.norm(shift, axis=1, keepdims=True) + BASELINE_EPS) for shift in (first, second)
+    )
     cosine = np.abs((first * second).sum(axis=1))
     # an arctan2 would be exact near zero, but would give a vanishing baseline a direction that it has not
     return np.asarray(np.degrees(np.arccos(np.minimum(cosine, 1.0))), dtype=np.float64)
@@ -248,7 +261,9 @@ def _matching_normals(normals: ArrayLike, points: FloatArray, what: str) -> Floa
     vectors = as_cloud(normals, what)
     if vectors.shape != points.shape:
         raise NumericError(
-            f"{len(vectors)} normals do not match {len(points)} points", place=what, remedy="Give one a point."
+            f"{len(vectors)} normals do not match {len(points)} points",
+            place=what,
+            remedy="Give one a point.",
         )
     return vectors
 
@@ -259,7 +274,9 @@ def _compared_depths(
     estimate, exact = (np.asarray(depth, dtype=np.float64) for depth in (predicted, truth))
     allowed = np.ones(exact.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
     if not estimate.shape == exact.shape == allowed.shape:
-        raise NumericError("depth maps of different sizes do not pair", place="depth", remedy="Give one size.")
+        raise NumericError(
+            "depth maps of different sizes do not pair", place="depth", remedy="Give one size."
+        )
     kept = allowed & np.isfinite(exact) & (exact > 0)
     if not kept.any():
         raise NumericError("no pixel has a true depth", place="depth", remedy="Widen the mask.")

@@ -1,4 +1,4 @@
-"""Umeyama's similarity: recovered exactly, optimal, proper, and refused where clouds do not fix it (faults N19, N20)."""
+"""Umeyama's similarity: recovered, optimal, proper, refused where clouds do not fix it (faults N19, N20)."""
 
 from __future__ import annotations
 

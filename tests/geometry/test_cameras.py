@@ -1,4 +1,4 @@
-"""Laws of poses and pixels: inverses cancel, unprojected pixels project back, a camera sees what it looks at."""
+"""Laws of poses and pixels: inverses cancel, unprojected pixels project back, cameras see their target."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from quantlab.errors import NumericError
-from quantlab.geometry.cameras import as_poses, centres, invert, look_at, project, relative_to_first, unproject
+from quantlab.geometry.cameras import (
+    as_poses,
+    centres,
+    invert,
+    look_at,
+    project,
+    relative_to_first,
+    unproject,
+)
 
 INTRINSICS = np.array([[20.0, 0, 6], [0, 25, 4], [0, 0, 1]])
 

@@ -1,4 +1,4 @@
-"""Crop, mask, size, ICP, normals and the whole protocol. What needs open3d is skipped, by name, where it cannot load."""
+"""Crop, mask, size, ICP, normals and the whole protocol. Without open3d its tests are skipped by name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def test_the_crop_is_central_and_leaves_short_sides_whole(height, width):
     cropped = clouds.central_crop(np.stack([rows, cols], axis=-1)[None])
     assert cropped.shape == (1, min(height, 224), min(width, 224), 2)
     # as many pixels are cut on either side, up to an odd one
-    margins = [(part.min(), length - 1 - part.max()) for part, length in ((cropped[..., 0], height), (cropped[..., 1], width))]
+    margins = [
+        (part.min(), length - 1 - part.max())
+        for part, length in ((cropped[..., 0], height), (cropped[..., 1], width))
+    ]
     assert all(abs(before - after) <= 1 for before, after in margins)
 
 
@@ -109,7 +112,9 @@ def test_without_open3d_the_error_names_what_to_install(monkeypatch):
 def test_the_protocol_forgives_a_similarity(o3d):
     truth = bowl()
     rotation = Rotation.from_euler("xyz", [30, 60, 10], degrees=True).as_matrix()
-    scores = reconstruction_scores(0.3 * truth @ rotation.T + [1, 2, 3], truth, np.ones(truth.shape[:3], bool))
+    scores = reconstruction_scores(
+        0.3 * truth @ rotation.T + [1, 2, 3], truth, np.ones(truth.shape[:3], bool)
+    )
     assert scores.accuracy < 1e-9
     assert scores.completeness < 1e-9
     assert scores.normal_consistency == pytest.approx(1, abs=1e-6)

@@ -1,4 +1,4 @@
-"""Scores against the published numbers (tests/golden/metrics.safetensors) and against laws. No network runs here."""
+"""Scores against the published numbers (golden/metrics.safetensors) and against laws."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def test_camera_errors_are_the_published_ones(case):
         GOLDEN[f"{case}.camera.in.pred_camera_from_world"], GOLDEN[f"{case}.camera.in.gt_camera_from_world"]
     )
     np.testing.assert_allclose(rotation, GOLDEN[f"{case}.camera.out.rotation_error_deg"], rtol=0, atol=1e-2)
-    np.testing.assert_allclose(translation, GOLDEN[f"{case}.camera.out.translation_error_deg"], rtol=0, atol=1e-2)
+    np.testing.assert_allclose(
+        translation, GOLDEN[f"{case}.camera.out.translation_error_deg"], rtol=0, atol=1e-2
+    )
     for threshold in (30, 15, 5, 3):
         assert auc(rotation, translation, threshold) == pytest.approx(
             GOLDEN[f"{case}.camera.out.auc{threshold}"].item(), abs=1e-12
@@ -50,7 +52,9 @@ def test_cloud_scores_are_the_published_ones(case):
     inputs = [GOLDEN[f"{case}.cloud.in.{name}"] for name in ("pred", "gt", "pred_normals", "gt_normals")]
     scores = cloud_scores(*inputs)
     for name in ("accuracy", "completeness", "nc1", "nc2"):
-        assert getattr(scores, name) == pytest.approx(GOLDEN[f"{case}.cloud.out.{name}_mean"].item(), abs=1e-6)
+        assert getattr(scores, name) == pytest.approx(
+            GOLDEN[f"{case}.cloud.out.{name}_mean"].item(), abs=1e-6
+        )
         median = getattr(scores, f"{name}_median")
         assert median == pytest.approx(GOLDEN[f"{case}.cloud.out.{name}_median"].item(), abs=1e-6)
     assert scores.normal_consistency == pytest.approx((scores.nc1 + scores.nc2) / 2)
@@ -101,7 +105,9 @@ def test_a_zero_baseline_counts_ninety_degrees():
 
 def test_three_rows_of_a_pose_are_enough_and_one_camera_has_no_pairs():
     predicted, truth = poses(4, 6), poses(4, 7)
-    np.testing.assert_array_equal(camera_errors(predicted[:, :3], truth[:, :3]), camera_errors(predicted, truth))
+    np.testing.assert_array_equal(
+        camera_errors(predicted[:, :3], truth[:, :3]), camera_errors(predicted, truth)
+    )
     assert camera_errors(truth[:1], truth[:1])[0].size == 0
 
 
