@@ -74,9 +74,9 @@ class Aggregator(nn.Module):
         together = self.cross_frame and frames > 1
         across = table.repeat(frames) if together else table
         for frame_block, global_block in zip(self.frame_blocks, self.global_blocks, strict=True):
-            within = self._apply(frame_block, tokens, table)
+            within = _run(frame_block, tokens, table)
             sequence = within.unflatten(0, (batch, frames)).flatten(1, 2) if together else within
-            tokens = self._apply(global_block, sequence, across).reshape(within.shape)
+            tokens = _run(global_block, sequence, across).reshape(within.shape)
             yield within.unflatten(0, (batch, frames)), tokens.unflatten(0, (batch, frames))
 
     def tokens(self, images: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class Aggregator(nn.Module):
         chosen = torch.cat((specials[:, :1], specials[:, 1:].expand(-1, frames - 1, -1, -1)), dim=1)
         return torch.cat((chosen.expand(batch, -1, -1, -1).flatten(0, 1).to(patches.dtype), patches), dim=1)
 
-    @staticmethod
-    def _apply(block: nn.Module, tokens: Tensor, table: RotaryTables) -> Tensor:
-        out: Tensor = block(tokens, table)
-        return out
+
+def _run(block: nn.Module, tokens: Tensor, table: RotaryTables) -> Tensor:
+    out: Tensor = block(tokens, table)
+    return out

@@ -49,7 +49,8 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(hidden, dim if out is None else out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+        out: Tensor = self.fc2(self.act(self.fc1(x)))
+        return out
 
 
 class Attention(nn.Module):
@@ -76,7 +77,8 @@ class Attention(nn.Module):
             query, key = rotate(query, rotary), rotate(key, rotary)
         value = value if torch.is_autocast_enabled(x.device.type) else value.to(query.dtype)
         mixed = scaled_dot_product_attention(query, key, value)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, dim))
+        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, tokens, dim))
+        return out
 
 
 class Block(nn.Module):
@@ -96,4 +98,5 @@ class Block(nn.Module):
     def forward(self, x: Tensor, rotary: RotaryTables | None = None) -> Tensor:
         """Transform ``x`` [batch, tokens, dim]."""
         x = x + self.ls1(self.attn(self.norm1(x), rotary))
-        return x + self.ls2(self.mlp(self.norm2(x)))
+        out: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
+        return out

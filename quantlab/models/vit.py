@@ -1,4 +1,4 @@
-"""The image encoder of VGGT: a DINOv2 vision transformer with register tokens. It returns the normed patch tokens only."""
+"""The image encoder of VGGT: a DINOv2 vision transformer with registers. It returns the normed patch tokens only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class PatchConv(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[frames, 3, H, W] to [frames, patches, dim], row-major."""
-        return self.proj(images).flatten(2).transpose(1, 2)
+        grid: Tensor = self.proj(images)
+        return grid.flatten(2).transpose(1, 2)
 
 
 class VisionTransformer(nn.Module):
@@ -59,7 +60,7 @@ class VisionTransformer(nn.Module):
 
 
 def interpolate_position(position: Tensor, height: int, width: int, patch_size: int) -> Tensor:
-    """The position embedding [1, 1 + grid * grid, dim], resampled for an image of ``height`` x ``width`` pixels.
+    """The position embedding [1, 1 + grid * grid, dim], resampled for ``height`` x ``width`` pixels.
 
     A square image of the training grid takes it verbatim; all others, even with as many patches, go through
     antialiased bicubic resampling in float32. The class position comes first and is never resampled.
@@ -69,6 +70,7 @@ def interpolate_position(position: Tensor, height: int, width: int, patch_size: 
         return position
     grid = round((position.shape[1] - 1) ** 0.5)
     patches = position[:, 1:].float().unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
-    resampled = F.interpolate(patches, size=(rows, columns), mode="bicubic", antialias=True, align_corners=False)
+    size = (rows, columns)
+    resampled = F.interpolate(patches, size=size, mode="bicubic", antialias=True, align_corners=False)
     flat = resampled.flatten(2).transpose(1, 2).to(position.dtype)
     return torch.cat((position[:, :1], flat), dim=1)
