@@ -38,7 +38,7 @@ def as_cloud(points: ArrayLike, what: str) -> FloatArray:
 
 
 def central_crop(maps: NDArray[Any], size: int = 224) -> NDArray[Any]:
-    """Keep the central ``size`` x ``size`` pixels of maps [S, H, W, ...], a view; shorter sides stay whole."""
+    """Keep the central ``size`` x ``size`` pixels of maps [S, H, W, ...]; shorter sides stay whole."""
     window = []
     for length in maps.shape[1:3]:
         start = length // 2 - size // 2 if length > size else 0

@@ -1,0 +1,1 @@
+"""What goes into a model: pictures, films, rooms made to order. Import the modules; nothing heavy loads here."""
