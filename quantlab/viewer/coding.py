@@ -61,7 +61,7 @@ def encode_confidence(confidence: NDArray[np.floating]) -> NDArray[np.uint8]:
     values = np.nan_to_num(np.asarray(confidence, np.float64), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     up_to_here = np.cumsum(counts)
-    codes = np.maximum(up_to_here * 256 // len(values) - 1, 0).astype(np.uint8)
+    codes = (np.ceil(up_to_here * 256 / len(values)) - 1).astype(np.uint8)
     return np.asarray(codes[inverse.reshape(-1)], np.uint8)
 
 

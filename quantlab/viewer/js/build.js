@@ -1,0 +1,28 @@
+// Bundles src/ into ../static/viewer.js and writes the licences of what went in; nothing of this runs in the lab.
+import { readFileSync, writeFileSync } from "node:fs";
+import { build } from "esbuild";
+
+const result = await build({
+  entryPoints: ["src/index.js"],
+  outfile: "../static/viewer.js",
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  charset: "utf8",
+  legalComments: "inline",
+  metafile: true,
+  logLevel: "info",
+});
+
+const packages = new Set();
+for (const input of Object.keys(result.metafile.inputs)) {
+  const found = input.match(/^node_modules\/((?:@[^/]+\/)?[^/]+)\//);
+  if (found) packages.add(found[1]);
+}
+const parts = [...packages].sort().map((name) => {
+  const { version, license, homepage } = JSON.parse(readFileSync(`node_modules/${name}/package.json`, "utf8"));
+  const text = readFileSync(`node_modules/${name}/LICENSE`, "utf8").trim();
+  return `${name} ${version} (${license})\n${homepage ?? ""}\n\n${text}\n`;
+});
+writeFileSync("../static/LICENSES.txt", `viewer.js contains the following packages.\n\n${parts.join("\n\n")}`);

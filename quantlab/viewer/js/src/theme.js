@@ -1,0 +1,60 @@
+// The two themes and the scale of the error map as plain values; the meaning of each colour is the same in both.
+
+export const THEMES = {
+  light: {
+    canvas: "#f5f6f7",
+    panel: "#ffffff",
+    text: "#1f272e",
+    quiet: "#5c6873",
+    rule: "#d8dde2",
+    focus: "#2b6cb0",
+    left: "#4d6780",
+    right: "#b4560c",
+    mark: "#11161a",
+  },
+  dark: {
+    canvas: "#15191d",
+    panel: "#1b2025",
+    text: "#e3e8ec",
+    quiet: "#97a3ad",
+    rule: "#323a42",
+    focus: "#7fb2e5",
+    left: "#9db6cc",
+    right: "#f09a4a",
+    mark: "#ffffff",
+  },
+};
+
+// Lightness runs one way in steps the eye reads as equal, hue from the blue-grey of "agrees" to the orange of
+// "quantized" (a pair that every common colour vision tells apart); on white paper the same scale runs to dark.
+const ERROR_STOPS = {
+  dark: ["#27394a", "#3f5569", "#6c6a74", "#a97a62", "#dc9148", "#ffb84d", "#ffe9a3"],
+  light: ["#d3dde6", "#b3c2cf", "#b5a49b", "#bf8660", "#b86229", "#95400c", "#5f2306"],
+};
+
+/** 256 RGBA colours of the error scale, from agreement to the largest error. */
+export function errorPalette(theme) {
+  const stops = ERROR_STOPS[theme].map(channels);
+  const palette = new Uint8Array(256 * 4);
+  for (let i = 0; i < 256; i++) {
+    const at = (i / 255) * (stops.length - 1);
+    const low = Math.min(Math.floor(at), stops.length - 2);
+    for (let c = 0; c < 3; c++) palette[4 * i + c] = stops[low][c] + (stops[low + 1][c] - stops[low][c]) * (at - low);
+    palette[4 * i + 3] = 255;
+  }
+  return palette;
+}
+
+export function errorGradient(theme) {
+  return `linear-gradient(to right, ${ERROR_STOPS[theme].join(", ")})`;
+}
+
+function channels(hex) {
+  return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+}
+
+/** The theme a name stands for; "auto" follows the system. */
+export function resolveTheme(name) {
+  if (name in THEMES) return name;
+  return globalThis.matchMedia?.("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
