@@ -1,0 +1,112 @@
+"""What every test may ask for, and which tests this machine can run. It holds no test and no expected number."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-default-apps",
+    "--no-first-run",
+]
+"""Software GL, and no calls home."""
+
+LOCAL = ("http://127.0.0.1", "http://localhost", "ws://127.0.0.1", "ws://localhost", "data:", "blob:", "about:")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip, with a reason, what this machine or this call leaves out."""
+    absent = {
+        "slow": "" if config.getoption("--slow") else "slow: run with --slow",
+        "gpu": "" if _has_gpu(items) else "no CUDA device on this machine",
+        "browser": _missing_browser(),
+    }
+    for item in items:
+        for mark, reason in absent.items():
+            if reason and item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _has_gpu(items: list[pytest.Item]) -> bool:
+    if not any(item.get_closest_marker("gpu") for item in items):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _missing_browser() -> str:
+    """Why tests in a browser cannot run here; empty when they can, or when they must."""
+    if os.environ.get("QUANTLAB_REQUIRE_BROWSER") == "1":
+        return ""
+    if importlib.util.find_spec("playwright") is None:
+        return "playwright is not installed: pip install -e '.[test]'"
+    if chromium_path() is None:
+        return "no Chromium found: apt-get install chromium, or set QUANTLAB_CHROMIUM to its path"
+    return ""
+
+
+def chromium_path() -> str | None:
+    """The browser the tests drive: $QUANTLAB_CHROMIUM, or a Chromium on the path."""
+    named = os.environ.get("QUANTLAB_CHROMIUM")
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    return named or next((path for path in found if path), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """One headless Chromium for the session (playwright's Browser)."""
+    from playwright.sync_api import sync_playwright
+
+    path = chromium_path()
+    if path is None:
+        pytest.fail("QUANTLAB_REQUIRE_BROWSER=1, and there is no Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A fresh page of 1280 x 720 that fails the test on a request that leaves this machine, or a script error."""
+    context = browser.new_context(viewport={"width": 1280, "height": 720})
+    trouble: list[str] = []
+
+    def gate(route: Any) -> None:
+        if route.request.url.startswith(LOCAL):
+            route.continue_()
+        else:
+            trouble.append(f"request left this machine: {route.request.url[:200]}")
+            route.abort()
+
+    context.route("**/*", gate)
+    page = context.new_page()
+    page.on("pageerror", lambda error: trouble.append(f"script error: {error}"))
+    yield page
+    context.close()
+    assert not trouble, trouble
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of golden data."""
+    return Path(__file__).parent / "golden"
