@@ -1,0 +1,78 @@
+"""The record of an evaluation: scores against the truth and drift from full precision. Free of torch; it computes none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A network against the ground truth, means over scenes. None where a number does not exist or was not asked for.
+
+    Attributes:
+        auc30: Camera AUC at 30 degrees, 0 to 1; None for scenes of one view. ``auc15``, ``auc5``, ``auc3`` likewise.
+        abs_rel: Mean relative depth error after one median scale a scene.
+        accuracy: Mean distance prediction -> truth after Sim(3) and ICP, in the truth's units; on demand.
+        completeness: Mean distance truth -> prediction, likewise.
+        normal_consistency: Mean |cos| between normals, both ways; on demand.
+    """
+
+    auc30: float | None = None
+    auc15: float | None = None
+    auc5: float | None = None
+    auc3: float | None = None
+    abs_rel: float | None = None
+    accuracy: float | None = None
+    completeness: float | None = None
+    normal_consistency: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A quantized network against its full-precision self, means over scenes; the full-precision one is the truth.
+
+    Attributes:
+        point_error: Mean distance after Sim(3), as a share of the full-precision cloud's 5-95 % diagonal; None where
+            the quantized cloud is degenerate.
+        abs_rel: Mean relative depth difference after one median scale a scene.
+        auc30: Camera AUC at 30 degrees, 0 to 1. ``auc15``, ``auc5``, ``auc3`` likewise.
+        outputs: Name of each network output to its relative error ||y_hat - y|| / ||y||.
+    """
+
+    point_error: float | None
+    abs_rel: float | None
+    auc30: float | None
+    auc15: float | None
+    auc5: float | None
+    auc3: float | None
+    outputs: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a recipe costs on a set of scenes.
+
+    Attributes:
+        ground_truth: Scores against the truth; None where no scene has one.
+        full_precision: Drift from the full-precision network.
+        seconds: Mean time of one scene through the network that was evaluated (simulated quantization is slower
+            than the full precision; integer execution is measured elsewhere).
+        packed_bytes: Size of the weights under the recipe.
+        full_bytes: Size of the weights in 16 bits.
+        scenes: Names of the scenes averaged over.
+        problems: What could not be scored and why, one sentence each (a cloud that collapsed, say).
+    """
+
+    ground_truth: Scores | None
+    full_precision: Drift
+    seconds: float
+    packed_bytes: int
+    full_bytes: int
+    scenes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, with the field names as keys."""
+        return {**asdict(self), "scenes": list(self.scenes), "problems": list(self.problems)}
