@@ -1,0 +1,51 @@
+"""Closed tables of names. A name from a file or a user is looked up here and nowhere else; nothing is imported by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Generic, TypeVar
+
+from quantlab.errors import QuantLabError
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """A table from names to things that is filled while modules load, and answers an unknown name with the known ones."""
+
+    def __init__(self, noun: str, error: type[QuantLabError]) -> None:
+        self._noun = noun
+        self._error = error
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorate a function or class to enter it under ``name``; a name can be taken once."""
+
+        def enter(entry: T) -> T:
+            if name in self._entries:
+                raise ValueError(f"{self._noun} {name!r} is registered twice")
+            self._entries[name] = entry
+            return entry
+
+        return enter
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return self._entries[name]
+        except (KeyError, TypeError):
+            near = get_close_matches(str(name), self._entries, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise self._error(
+                f"unknown {self._noun} {name!r}",
+                remedy=f"{hint}Choose one of: {', '.join(sorted(self._entries))}.",
+            ) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
