@@ -1,5 +1,6 @@
 """Seeded randomised Hadamard rotation of the last dimension, of any width, as a fast transform. It decides
-nothing about where in a network a rotation may stand."""
+nothing about where in a network a rotation may stand.
+"""
 
 from __future__ import annotations
 

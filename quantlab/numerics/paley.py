@@ -1,5 +1,6 @@
 """Hadamard matrices of +1 and -1 by the constructions of Sylvester and Paley, over prime fields. No rotation
-yet."""
+yet.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def _sylvester(order: int) -> NDArray[np.float64]:
 
 def _paley_prime(order: int) -> int:
     """The prime q with order = q + 1, q = 3 mod 4, or order = 2 (q + 1), q = 1 mod 4; 0 where there is
-    none."""
+    none.
+    """
     if _is_prime(order - 1) and (order - 1) % 4 == 3:
         return order - 1
     half = order // 2 - 1

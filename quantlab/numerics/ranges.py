@@ -165,9 +165,11 @@ def _asymmetric(low: Tensor, high: Tensor, spec: QuantSpec, place: str) -> tuple
     scale = ((high - low) / spec.high).to(torch.float32).clamp_(FLOAT32_TINY)
     scale.masked_fill_(high == low, 1.0)
     zero_point = (-low / scale).round().clamp(0, spec.high)
-    reach = torch.maximum(zero_point, spec.high - zero_point).to(torch.float32) * scale
-    scale = torch.where(reach.isinf(), torch.nextafter(scale, torch.zeros_like(scale)), scale)
-    return scale, zero_point.to(torch.int32)
+    # Near the largest float32 the outermost code may stand for infinity: then the step shrinks, and the end
+    # clips.
+    reach = torch.maximum(zero_point, spec.high - zero_point).to(torch.float32)
+    limit = torch.nextafter(FLOAT32_MAX / reach, torch.zeros_like(reach))
+    return torch.minimum(scale, limit), zero_point.to(torch.int32)
 
 
 def _require_float32(peak: Tensor, place: str) -> None:

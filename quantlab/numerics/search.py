@@ -1,5 +1,6 @@
 """Search for the scale with the smallest loss among fixed candidates: exhaustive, or ternary around the best
-of a few probes. It does not know what the loss measures."""
+of a few probes. It does not know what the loss measures.
+"""
 
 from __future__ import annotations
 
@@ -127,8 +128,7 @@ def _bracket(table: _Table) -> tuple[_Indices, _Indices]:
 
 
 def _narrow(table: _Table, left: _Indices, right: _Indices) -> None:
-    """Ternary search in ``left..right``, each row in its own bracket, until at most three candidates
-    remain."""
+    """Ternary search, each row in its own ``left..right``, until at most three candidates remain."""
     while (active := right - left > 2).any():
         third = (right - left) // 3
         resting = table.best()  # a row that is done asks for what it already knows
