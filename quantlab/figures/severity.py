@@ -1,0 +1,80 @@
+"""Which number colours the map: TRE, kurtosis, tail or error of each layer. It draws nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from quantlab.calibration.profile import Profile
+    from quantlab.engine.diagnosis import Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number every layer has.
+
+    Attributes:
+        label: In full, for the scale and the hover text.
+        short: For a list.
+        low: Values at and below it count as harmless.
+        help: What it says, in one sentence.
+    """
+
+    label: str
+    short: str
+    low: float
+    help: str
+
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "tre": Quantity(
+        "tail-relative error (TRE)",
+        "TRE",
+        1e-4,
+        "Error of the largest outputs under this recipe, layer by layer.",
+    ),
+    "kurtosis": Quantity(
+        "kurtosis of the input", "kurtosis", 3.0, "How heavy the tails are; a normal distribution has 3."
+    ),
+    "max_p999": Quantity(
+        "max / p99.9 of the input", "max/p99.9", 1.0, "How far the largest value sticks out."
+    ),
+    "error": Quantity(
+        "relative output error", "error", 1e-4, "Error of the whole output, for the layers looked at so far."
+    ),
+}
+
+
+def severities(
+    color_by: str,
+    profile: Profile | None,
+    diagnosis: Diagnosis | None,
+    errors: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Layer name to the number asked for; layers without one are absent, and so are numbers that are not finite.
+
+    Args:
+        color_by: A key of ``QUANTITIES``.
+        profile: Gives kurtosis and max/p99.9.
+        diagnosis: Gives TRE.
+        errors: Gives the relative output error, layer by layer.
+    """
+    if color_by not in QUANTITIES:
+        raise ValueError(f"unknown quantity {color_by!r}; choose one of {', '.join(QUANTITIES)}")
+    values: Mapping[str, float] = {}
+    if color_by == "tre" and diagnosis is not None:
+        values = diagnosis.layers
+    elif color_by == "error" and errors is not None:
+        values = errors
+    elif color_by in ("kurtosis", "max_p999") and profile is not None:
+        values = {name: float(getattr(layer.all, color_by)) for name, layer in profile.layers.items()}
+    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
+
+
+def worst(values: Mapping[str, float], count: int = 8) -> list[tuple[str, float]]:
+    """The largest values, largest first; names decide between equals; what is zero is not listed."""
+    ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))
+    return [(name, value) for name, value in ranked[:count] if value > 0]
