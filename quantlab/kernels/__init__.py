@@ -1,0 +1,1 @@
+"""How a quantized layer executes. Which settings it gets is decided elsewhere."""
