@@ -25,7 +25,7 @@ export function bindInput(viewer) {
 function onKey(viewer, event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const target = event.composedPath()[0];
-  if (target.matches?.("input")) return;
+  if (target.matches?.("input") || (event.key === " " && target.matches?.("button"))) return;
   const action = target.matches?.(".divider") ? dividerAction(viewer, event) : keyAction(viewer, event);
   if (!action) return;
   action();
@@ -53,9 +53,10 @@ function keyAction(viewer, { key, shiftKey }) {
     "-": () => rig.zoom(1 / 0.9),
     a: () => viewer.flip(0),
     b: () => viewer.flip(1),
+    " ": () => viewer.flip(),
     c: () => toolbar.act.cameras(),
-    r: () => viewer.resetCamera(),
-    Home: () => viewer.resetCamera(),
+    r: () => toolbar.act.reset(),
+    Home: () => toolbar.act.reset(),
     Escape: () => viewer.clearProbe(),
   };
   MODES.forEach((mode, i) => (actions[String(i + 1)] = () => toolbar.act.mode(mode)));

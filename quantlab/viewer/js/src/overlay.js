@@ -43,7 +43,7 @@ export class Overlay {
     for (const kind of ["pointerup", "pointercancel"]) this.divider.addEventListener(kind, stop);
   }
 
-  show(state, meta, { notes, outside, drawn }) {
+  show(state, meta, { notes, outside, points }) {
     const { mode, divider, shown, theme } = state;
     const names = meta?.labels ?? ["full precision", "quantized"];
     this.labels.forEach((label, side) => {
@@ -54,15 +54,15 @@ export class Overlay {
       label.style.left = right ? "auto" : side === 1 && mode !== "flip" ? "calc(50% + 8px)" : "8px";
       label.style.right = right ? "8px" : "auto";
     });
-    this.rule.hidden = !(mode === "split" || mode === "error");
+    this.rule.hidden = Boolean(notes[0]) || !(mode === "split" || mode === "error");
     this.rule.style.left = "50%";
-    this.divider.hidden = mode !== "swipe";
+    this.divider.hidden = !meta || mode !== "swipe";
     this.divider.style.left = `${divider * 100}%`;
     this.divider.setAttribute("aria-valuenow", String(Math.round(divider * 100)));
     this.#showNotes(notes, mode);
     this.#showLegend(mode === "error" && meta?.error ? meta : null, theme);
     const hidden = outside > 0 ? `, ${grouped(outside)} far outside not drawn` : "";
-    setText(this.status, meta ? `${grouped(drawn)} points a cloud${hidden}` : "");
+    setText(this.status, meta ? `${grouped(points)} points a cloud${hidden}` : "");
     this.status.hidden = !meta;
   }
 

@@ -3,6 +3,7 @@ import {
   BufferAttribute,
   BufferGeometry,
   DataTexture,
+  FloatType,
   GLSL3,
   NearestFilter,
   Points,
@@ -10,7 +11,9 @@ import {
   RedFormat,
   RGBAFormat,
   UnsignedByteType,
+  Vector3,
 } from "three";
+import { toWorld } from "./frame.js";
 
 export const HIDDEN = -32768;
 export const DRAG_POINTS = 60000;
@@ -20,11 +23,15 @@ precision highp float;
 precision highp sampler2D;
 uniform mat4 modelViewMatrix;
 uniform mat4 projectionMatrix;
-uniform float size;       // pixels of a point at depth 1
+uniform float size;       // pixels that a length of 1 covers at depth 1 (1.2 lets round points close a grid)
+uniform float gap;        // distance between neighbouring points where the source camera is not known
+uniform vec3 codeScale;
+uniform vec3 codeOffset;
 uniform float threshold;  // confidence codes below are hidden
 uniform float heat;       // 1: colour by error
 uniform sampler2D frames; // one texel a frame: shown or not
 uniform sampler2D palette;
+uniform sampler2D sources; // one texel a frame: where its camera stood, and the gap per distance (0: not known)
 in vec3 position;
 in vec3 color;
 in float confidence;
@@ -33,11 +40,13 @@ in float error;
 out vec3 shade;
 out float width;
 void main() {
-  bool shown = position.x > ${HIDDEN}.0 && confidence >= threshold
-    && texelFetch(frames, ivec2(int(frame) & 255, int(frame) >> 8), 0).r > 0.5;
+  ivec2 cell = ivec2(int(frame) & 255, int(frame) >> 8);
+  bool shown = position.x > ${HIDDEN}.0 && confidence >= threshold && texelFetch(frames, cell, 0).r > 0.5;
   vec4 seen = modelViewMatrix * vec4(position, 1.0);
   gl_Position = shown ? projectionMatrix * seen : vec4(2.0, 2.0, 2.0, 1.0);
-  width = clamp(size / max(-seen.z, 1e-6), 1.0, 24.0);
+  vec4 source = texelFetch(sources, cell, 0);
+  float own = source.a > 0.0 ? source.a * distance(position * codeScale + codeOffset, source.xyz) : gap;
+  width = clamp(1.2 * size * own / max(-seen.z, 1e-6), 1.0, 24.0);
   gl_PointSize = width;
   shade = heat > 0.5 ? texelFetch(palette, ivec2(int(error + 0.5), 0), 0).rgb : color;
 }`;
@@ -96,6 +105,21 @@ class Attributes {
   }
 }
 
+/** Where each frame's camera stood: far surfaces were sampled more coarsely, so their points are drawn larger. */
+function sourceTexture({ count, cameras }, { frames }) {
+  const rows = Math.max(1, Math.ceil(frames / 256));
+  const texels = new Float32Array(256 * rows * 4);
+  cameras.forEach((camera, index) => {
+    if (!camera) return;
+    const [, , top, bottom] = camera.window;
+    texels.set([...toWorld(camera.pose, [0, 0, 0]), (bottom - top) / Math.sqrt(count / frames)], 4 * index);
+  });
+  const texture = new DataTexture(texels, 256, rows, RGBAFormat, FloatType);
+  texture.minFilter = texture.magFilter = NearestFilter;
+  texture.needsUpdate = true;
+  return texture;
+}
+
 function constant(count, value) {
   return new Uint8Array(count).fill(value);
 }
@@ -113,6 +137,10 @@ function makeCloud(data, meta, attributes, textures) {
     fragmentShader: FRAGMENT,
     uniforms: {
       size: { value: 1 },
+      gap: { value: 1 },
+      codeScale: { value: new Vector3(...meta.scale) },
+      codeOffset: { value: new Vector3(...meta.offset) },
+      sources: { value: sourceTexture(data, meta) },
       threshold: { value: 0 },
       heat: { value: 0 },
       frames: { value: textures.frames.texture },
@@ -134,5 +162,6 @@ export function makeClouds({ left, right, meta }, textures) {
 
 export function disposeCloud(points) {
   points?.geometry.dispose();
+  points?.material.uniforms.sources.value.dispose();
   points?.material.dispose();
 }

@@ -47,9 +47,10 @@ export class Stage {
     return liveContexts;
   }
 
+  /** data: as unpack gives it, or null for none. */
   setClouds(data) {
     const textures = { frames: this.frames, palette: this.palette };
-    const clouds = makeClouds(data, textures);
+    const clouds = data ? makeClouds(data, textures) : [null, null];
     this.sides.forEach((side, index) => {
       if (side.cloud) side.world.remove(side.cloud);
       disposeCloud(side.cloud);
@@ -72,7 +73,7 @@ export class Stage {
 
   /** colours: [left, right]. The right side shows the left cameras as ghosts, so that a moved camera is seen. */
   setFrusta(colours, visible) {
-    const depth = 0.07 * (this.survey?.depth ?? 1);
+    const depth = 0.06 * (this.survey?.depth ?? 1);
     this.sides.forEach((side, index) => {
       for (const child of [...side.frusta.children]) {
         side.frusta.remove(child);
@@ -81,8 +82,9 @@ export class Stage {
       }
       if (!visible || !this.data) return;
       const own = index === 0 ? this.data.left : this.data.right;
+      if (!own) return;
       if (index === 1) side.frusta.add(makeFrusta(this.data.left.cameras, depth, colours[0], 0.45));
-      if (own) side.frusta.add(makeFrusta(own.cameras, depth, colours[index]));
+      side.frusta.add(makeFrusta(own.cameras, depth, colours[index]));
     });
   }
 
@@ -120,9 +122,10 @@ export class Stage {
     side.cloud.geometry.setDrawRange(0, drawn);
     this.drawn[index] = drawn;
     const { uniforms } = side.cloud.material;
-    const gap = pointSpacing(this.data, this.survey) * Math.min(2.2, Math.sqrt(side.count / drawn));
+    const fill = pointSize * Math.min(2.2, Math.sqrt(side.count / drawn));
     const pixels = (view.height * this.ratio) / 2 / Math.tan((this.camera.fov * Math.PI) / 360);
-    uniforms.size.value = pointSize * gap * pixels;
+    uniforms.size.value = fill * pixels;
+    uniforms.gap.value = pointSpacing(this.data, this.survey);
     uniforms.threshold.value = threshold;
     uniforms.heat.value = heat ? 1 : 0;
   }

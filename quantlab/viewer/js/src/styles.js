@@ -12,6 +12,7 @@ export const CSS = `
   display: flex; align-items: center; gap: 16px; flex: none; height: 32px; padding: 0 8px;
   border-bottom: 1px solid var(--rule); white-space: nowrap; overflow: hidden;
 }
+.bar[inert] { opacity: 0.45; }
 .group { display: flex; align-items: center; gap: 8px; min-width: 0; }
 .group > .name { color: var(--quiet); }
 .spring { flex: 1; }
@@ -54,7 +55,7 @@ canvas:active { cursor: grabbing; }
 .status { left: 8px; bottom: 8px; color: var(--quiet); padding: 0 6px; background: color-mix(in srgb, var(--canvas) 82%, transparent); }
 .probe { left: 8px; bottom: 28px; color: var(--text); padding: 0 6px; background: color-mix(in srgb, var(--canvas) 82%, transparent); }
 .legend {
-  right: 8px; bottom: 8px; width: 216px; padding: 6px 8px; color: var(--quiet);
+  right: 8px; bottom: 8px; min-width: 216px; white-space: nowrap; padding: 6px 8px; color: var(--quiet);
   background: color-mix(in srgb, var(--canvas) 82%, transparent);
 }
 .legend .ramp { height: 8px; margin: 4px 0 2px; }

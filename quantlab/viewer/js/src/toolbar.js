@@ -37,7 +37,9 @@ export class Toolbar {
     );
   }
 
+  /** frameCount: 0 while there are no clouds, when there is nothing to control. */
   show(state, frameCount) {
+    this.element.inert = frameCount === 0;
     this.modes.forEach((button, i) => button.setAttribute("aria-pressed", String(MODES[i] === state.mode)));
     this.cameras.setAttribute("aria-pressed", String(state.cameras));
     this.confidence.value = String(state.confidence);

@@ -27,10 +27,10 @@ export function firstView({ center, depth, radius, pose, window, rotation }) {
     const position = center.map((value, c) => value + radius * (1.9 * rotation[6 + c] + 0.6 * rotation[3 + c]));
     return { position, target: center, up, fov };
   }
-  return { position: toWorld(pose, [0, -0.12 * depth, -0.3 * depth]), target: toWorld(pose, [0, 0, depth]), up, fov };
+  return { position: toWorld(pose, [0, -0.22 * depth, -0.36 * depth]), target: toWorld(pose, [0, 0, depth]), up, fov };
 }
 
-/** Pixels between neighbouring points when the pictures are seen from their own camera, times their depth. */
+/** The usual distance between neighbouring points, world units: one pixel of the pictures at the usual depth. */
 export function pointSpacing({ left, meta }, { depth, window: [, , top, bottom] }) {
   const rows = Math.sqrt(left.count / Math.max(1, meta.frames));
   return (depth * (bottom - top)) / Math.max(1, rows);

@@ -1,46 +1,31 @@
 // The viewer itself: holds the state, draws only when something changed, and tells listeners what a person did.
-import { CSS } from "./styles.js";
-import { decode } from "./frame.js";
+import { Cadence } from "./cadence.js";
 import { bindInput } from "./input.js";
-import { make, readable } from "./dom.js";
-import { MODES, paneAt, panes } from "./layout.js";
+import { make } from "./dom.js";
+import { MODES, panes } from "./layout.js";
+import { DEFAULTS, describeScene, keptFrames, toggledFrames } from "./options.js";
 import { Overlay } from "./overlay.js";
-import { pick } from "./pick.js";
 import { DRAG_POINTS } from "./points.js";
+import { Probe } from "./probe.js";
 import { Rig } from "./rig.js";
 import { Stage } from "./stage.js";
+import { CSS } from "./styles.js";
 import { errorPalette, resolveTheme, THEMES } from "./theme.js";
 import { Toolbar } from "./toolbar.js";
 import { unpack } from "./unpack.js";
 import { clamp, firstView, surveyScene } from "./view.js";
 
-const DEFAULTS = {
-  mode: "split",
-  theme: "auto",
-  pointSize: 1,
-  confidence: 10,
-  frames: null,
-  cameras: true,
-  divider: 0.5,
-  shown: 1,
-  toolbar: true,
-  emptyText: "The two point clouds appear here, side by side, after the first comparison has run.",
-};
-const SETTLE_MILLISECONDS = 160;
-
 export class Viewer {
   #listeners = new Set();
-  #scheduled = 0;
-  #settle = 0;
-  #moving = false;
   #message = "";
-  #probed = -1;
-  #onScreen = true;
+  #scene = null;
+  #probe = null;
 
   constructor(element, options = {}) {
     this.element = element;
     this.state = { ...DEFAULTS, ...options };
     this.data = null;
+    this.cadence = new Cadence(() => this.#draw());
     const root = element.shadowRoot ?? element.attachShadow({ mode: "open" });
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(CSS);
@@ -59,24 +44,20 @@ export class Viewer {
     } catch {
       this.#message = "This browser gives no WebGL 2, which the 3D comparison needs. Everything else works.";
     }
-    if (this.stage) this.#wire();
+    this.#probe = new Probe(this);
     this.setTheme(this.state.theme);
-    this.#showOverlay();
+    if (this.stage) this.#wire();
   }
 
   #wire() {
     this.rig = new Rig(this.stage.camera, this.canvas, {
-      moved: () => this.#moved(),
+      moved: () => this.cadence.moved(),
       emit: () => this.#emit("camera", { camera: this.getCamera() }),
     });
     this.unbind = bindInput(this);
     this.sizes = new ResizeObserver(() => this.#resize());
     this.sizes.observe(this.overlay.element);
-    this.sight = new IntersectionObserver((entries) => {
-      this.#onScreen = entries.at(-1).isIntersecting;
-      if (this.#onScreen) this.invalidate();
-    });
-    this.sight.observe(this.element);
+    this.cadence.start(this.element);
     this.canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault();
       this.setMessage("The graphics device was lost; the view returns when it does.");
@@ -88,20 +69,17 @@ export class Viewer {
   #actions() {
     return {
       mode: (mode) => this.#act({ mode }),
-      frame: (index, alone) => this.#act({ frames: this.#toggledFrames(index, alone) }),
+      frame: (index, alone) => {
+        this.#act({ frames: toggledFrames(this.state.frames, this.data?.meta.frames ?? 0, index, alone) });
+      },
       confidence: (confidence) => this.#act({ confidence }),
       size: (pointSize) => this.#act({ pointSize }),
       cameras: () => this.#act({ cameras: !this.state.cameras }),
-      reset: () => this.resetCamera(),
+      reset: () => {
+        this.resetCamera();
+        this.#emit("camera", { camera: this.getCamera() });
+      },
     };
-  }
-
-  #toggledFrames(index, alone) {
-    const all = [...Array(this.data?.meta.frames ?? 0).keys()];
-    const now = this.state.frames ?? all;
-    if (alone) return now.length === 1 && now[0] === index ? null : [index];
-    const next = all.filter((i) => now.includes(i) !== (i === index));
-    return next.length === all.length ? null : next;
   }
 
   /** What a person did: applied, and told to the listeners. */
@@ -116,7 +94,6 @@ export class Viewer {
       if ("frames" in change) this.stage.frames.set(this.state.frames);
       if ("cameras" in change) this.#rebuildFrusta();
     }
-    if ("mode" in change || "shown" in change) this.#probed = this.data ? this.#probed : -1;
     this.#showOverlay();
     this.invalidate();
   }
@@ -135,20 +112,21 @@ export class Viewer {
 
   /** {left, right, meta} as unpack gives them; the camera stays unless the scene is another one. */
   setClouds(data) {
-    const isNewScene = !this.data || this.data.meta.scene !== data.meta.scene;
+    const isNewScene = this.#scene !== data.meta.scene;
+    this.#scene = data.meta.scene;
     this.data = data;
     this.#message = "";
     if (!this.stage) return this.#showOverlay();
     this.stage.setClouds(data);
     if (isNewScene) {
-      this.#probed = -1;
       this.stage.setSurvey(surveyScene(data));
+      this.state.frames = keptFrames(this.state.frames, data.meta.frames);
       this.stage.frames.set(this.state.frames);
       this.resetCamera();
       if (this.state.camera) this.setCamera(this.state.camera);
       delete this.state.camera;
     }
-    if (this.#probed >= data.left.count) this.#probed = -1;
+    this.#probe.setData(data, { isNewScene });
     this.#rebuildFrusta();
     this.#showOverlay();
     this.invalidate();
@@ -156,9 +134,8 @@ export class Viewer {
 
   clear() {
     this.data = null;
-    this.#probed = -1;
-    this.stage?.setClouds({ left: null, right: null, meta: null });
-    if (this.stage) this.stage.data = null;
+    this.#probe.setData(null, { isNewScene: true });
+    this.stage?.setClouds(null);
     this.#rebuildFrusta();
     this.#showOverlay();
     this.invalidate();
@@ -247,21 +224,7 @@ export class Viewer {
   // ---- drawing ----------------------------------------------------------------------------------------------
 
   invalidate() {
-    if (this.#scheduled || !this.stage || !this.#onScreen) return;
-    this.#scheduled = requestAnimationFrame(() => {
-      this.#scheduled = 0;
-      this.#draw();
-    });
-  }
-
-  #moved() {
-    this.#moving = true;
-    clearTimeout(this.#settle);
-    this.#settle = setTimeout(() => {
-      this.#moving = false;
-      this.invalidate();
-    }, SETTLE_MILLISECONDS);
-    this.invalidate();
+    if (this.stage) this.cadence.invalidate();
   }
 
   #panes() {
@@ -273,9 +236,9 @@ export class Viewer {
     this.stage.render(this.#panes(), {
       threshold: this.state.confidence * 2.56,
       pointSize: this.state.pointSize,
-      most: this.#moving ? DRAG_POINTS : Infinity,
+      most: this.cadence.isMoving ? DRAG_POINTS : Infinity,
     });
-    this.#showProbe();
+    this.#probe.show(this.#panes());
   }
 
   #resize() {
@@ -292,67 +255,17 @@ export class Viewer {
   #showOverlay() {
     if (!this.overlay || !this.colours) return;
     const { data, state } = this;
-    const outside = data ? data.left.outside + (data.right?.outside ?? 0) : 0;
-    const whole = this.#message || (data ? "" : state.emptyText);
-    const right = whole || !data || data.right ? "" : `No ${data.meta.labels[1]} cloud yet.`;
-    const unpaired = state.mode === "error" && data?.right && !data.meta.error;
-    const notes = [whole, "", unpaired ? "These clouds are not of the same pixels, so there is no paired distance." : right];
-    const drawn = data ? Math.max(data.left.count, data.right?.count ?? 0) : 0;
-    this.overlay.show({ ...state, theme: resolveTheme(state.theme) }, data?.meta ?? null, { notes, outside, drawn });
+    this.overlay.show({ ...state, theme: resolveTheme(state.theme) }, data?.meta ?? null, describeScene(data, state, this.#message));
     this.toolbar.show(state, data?.meta.frames ?? 0);
   }
 
-  // ---- probing ----------------------------------------------------------------------------------------------
-
   /** Probes at CSS pixels of the canvas, from the top left: both points of the pair light up. */
   probe(x, y) {
-    if (!this.data) return;
-    const height = this.overlay.element.clientHeight;
-    const pane = paneAt(this.#panes(), x, y, height);
-    const cloud = pane && (pane.side === 0 ? this.data.left : this.data.right);
-    if (!cloud) return;
-    const { view } = pane;
-    const place = { x: x - view.x, y: y - (height - view.y - view.height), width: view.width, height: view.height };
-    const index = pick(cloud, this.stage.pickMatrix(view), { ...place, visible: (i) => this.#visible(cloud, i) });
-    this.#probed = index;
-    this.probedSide = pane.side;
-    this.#showProbe();
-    this.#emit("pick", index < 0 ? { index: -1 } : { side: pane.side, ...this.#describe(index) });
-  }
-
-  #visible(cloud, i) {
-    const isConfident = !cloud.confidence || cloud.confidence[i] >= this.state.confidence * 2.56;
-    return isConfident && this.stage.frames.has(cloud.frame ? cloud.frame[i] : 0);
-  }
-
-  #describe(index) {
-    const { meta } = this.data;
-    const clouds = [this.data.left, this.data.right];
-    const owner = clouds[this.probedSide];
-    const known = clouds.map((cloud, side) => cloud && (meta.paired || side === this.probedSide));
-    const at = (side) =>
-      known[side] && clouds[side].position[3 * index] !== -32768 ? decode(meta, clouds[side].position, index) : null;
-    const error = meta.error && this.data.right?.error ? (this.data.right.error[index] / 255) * meta.error.max : null;
-    return { index, frame: owner.frame ? owner.frame[index] : 0, left: at(0), right: at(1), error };
-  }
-
-  #showProbe() {
-    if (this.#probed < 0 || !this.data) return this.overlay.showProbe([null, null], "");
-    const point = this.#describe(this.#probed);
-    const list = this.#panes();
-    const height = this.overlay.element.clientHeight;
-    const places = [point.left, point.right].map((world, side) => {
-      const pane = list.find((entry) => entry.side === side);
-      return world && pane ? this.stage.project(world, pane.view, height) : null;
-    });
-    const isTop = point.error !== null && this.data.right.error[point.index] === 255;
-    const distance = point.error === null ? "" : `, ${isTop ? "at least " : ""}${readable(point.error)} ${this.data.meta.unit} apart`;
-    this.overlay.showProbe(places, `frame ${point.frame + 1}${distance}`);
+    if (this.data && this.stage) this.#emit("pick", this.#probe.at(x, y, this.#panes()));
   }
 
   clearProbe() {
-    this.#probed = -1;
-    this.#showProbe();
+    this.#probe.clear();
   }
 
   // ---- talking to others ------------------------------------------------------------------------------------
@@ -369,7 +282,7 @@ export class Viewer {
 
   /** The canvas as a PNG data URL, drawn in full. */
   screenshot() {
-    this.#moving = false;
+    this.cadence.rest();
     this.#draw();
     return this.canvas.toDataURL("image/png");
   }
@@ -388,11 +301,9 @@ export class Viewer {
   }
 
   dispose() {
-    cancelAnimationFrame(this.#scheduled);
-    clearTimeout(this.#settle);
+    this.cadence.dispose();
     this.#listeners.clear();
     this.sizes?.disconnect();
-    this.sight?.disconnect();
     this.unbind?.();
     this.rig?.dispose();
     this.stage?.dispose();
