@@ -35,13 +35,20 @@ class Aggregator(nn.Module):
         self.cross_frame = True
         self.patch_size = config.patch_size
         self.head_dim = dim // heads
-        self.patch_embed = VisionTransformer(config.img_size, config.patch_size, dim, vit.depth, vit.num_heads)
+        self.patch_embed = VisionTransformer(
+            config.img_size, config.patch_size, dim, vit.depth, vit.num_heads
+        )
         self.camera_token = nn.Parameter(torch.randn(1, 2, 1, dim) * 1e-6)
         self.register_token = nn.Parameter(torch.randn(1, 2, config.num_register_tokens, dim) * 1e-6)
         self.frame_blocks = nn.ModuleList(Block(dim, heads, qk_norm=True) for _ in range(config.depth))
         self.global_blocks = nn.ModuleList(Block(dim, heads, qk_norm=True) for _ in range(config.depth))
-        self.register_buffer("image_mean", torch.tensor(IMAGE_MEAN).view(1, 1, 3, 1, 1), persistent=False)
-        self.register_buffer("image_std", torch.tensor(IMAGE_STD).view(1, 1, 3, 1, 1), persistent=False)
+        # Not in checkpoints, so they must exist even when the rest is built on the meta device.
+        self.register_buffer(
+            "image_mean", torch.tensor(IMAGE_MEAN, device="cpu").view(1, 1, 3, 1, 1), persistent=False
+        )
+        self.register_buffer(
+            "image_std", torch.tensor(IMAGE_STD, device="cpu").view(1, 1, 3, 1, 1), persistent=False
+        )
 
     @property
     def special_tokens(self) -> int:

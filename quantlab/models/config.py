@@ -8,6 +8,7 @@ from typing import Any
 
 from quantlab.errors import CheckpointError
 
+DEPTH_LIMIT = 256
 INFORMATIONAL = ("seed", "fov_bias")
 
 
@@ -91,7 +92,9 @@ class VGGTConfig:
         if "patch_size" in config:
             trunk.setdefault("patch_size", config["patch_size"])
         optional = {"camera_head": CameraHeadConfig, "dpt": DptConfig, "track": TrackConfig}
-        heads = {name: _section(kind, config[name], name) for name, kind in optional.items() if config.get(name)}
+        heads = {
+            name: _section(kind, config[name], name) for name, kind in optional.items() if config.get(name)
+        }
         built = cls(
             aggregator=_section(AggregatorConfig, trunk, "aggregator"),
             vit=_section(VitConfig, config.get("vit", {}), "vit"),
@@ -128,7 +131,9 @@ def _section(kind: type[Any], config: object, place: str) -> Any:
     defaults = {f.name: f for f in fields(kind)}
     _refuse_unknown(values, tuple(defaults), place)
     reference = kind()
-    return kind(**{key: _sizes(value, getattr(reference, key), f"{place}.{key}") for key, value in values.items()})
+    return kind(
+        **{key: _sizes(value, getattr(reference, key), f"{place}.{key}") for key, value in values.items()}
+    )
 
 
 def _sizes(value: object, default: object, place: str) -> int | tuple[int, ...]:
@@ -148,12 +153,17 @@ def _size(value: object, place: str) -> int:
 def _check_sizes(config: VGGTConfig) -> None:
     trunk, vit = config.aggregator, config.vit
     problems = {
-        "patch_size must divide img_size": trunk.patch_size < 1 or trunk.img_size % max(trunk.patch_size, 1) != 0,
+        "patch_size must divide img_size": trunk.patch_size < 1
+        or trunk.img_size % max(trunk.patch_size, 1) != 0,
         "img_size must be at least patch_size": trunk.img_size < trunk.patch_size,
         "the encoder and the aggregator must have the same embed_dim": trunk.embed_dim != vit.embed_dim,
-        "num_heads must divide embed_dim into heads of a multiple of 4": not _heads_fit(trunk.embed_dim, trunk.num_heads),
-        "the encoder's num_heads must divide embed_dim": vit.num_heads < 1 or vit.embed_dim % max(vit.num_heads, 1) != 0,
-        "the aggregator needs at least one layer": trunk.depth < 1,
+        "num_heads must divide embed_dim into heads of a multiple of 4": not _heads_fit(
+            trunk.embed_dim, trunk.num_heads
+        ),
+        "the encoder's num_heads must divide embed_dim": vit.num_heads < 1
+        or vit.embed_dim % max(vit.num_heads, 1) != 0,
+        "the aggregator needs between 1 and 256 layers": not 1 <= trunk.depth <= DEPTH_LIMIT,
+        "the encoder has more than 256 layers": vit.depth > DEPTH_LIMIT,
         "intermediate_layer_idx must name layers of the aggregator": bool(config.dpt or config.track)
         and max(config.layers) >= trunk.depth,
         "the DPT features must be even": config.dpt is not None and config.dpt.features % 8 != 0,

@@ -101,7 +101,7 @@ class DPTHead(nn.Module):
     ) -> None:
         super().__init__()
         outputs = {"exp": 2, "inv_log": 4, None: None}[activation]
-        first, second, third, fourth = out_channels
+        first, second, _, fourth = out_channels
         self.layers = tuple(layers)
         self.patch_size = patch_size
         self.activation = activation
@@ -201,7 +201,9 @@ def position_axes(
         )
 
 
-def uv_axes(rows: int, columns: int, aspect: float, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+def uv_axes(
+    rows: int, columns: int, aspect: float, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """Pixel-centre coordinates of columns and rows on a rectangle of half-diagonal 1: ([columns], [rows])."""
     diagonal = (aspect**2 + 1) ** 0.5
     across = aspect / diagonal * (columns - 1) / columns

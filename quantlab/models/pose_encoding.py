@@ -69,7 +69,8 @@ def quaternion_from_rotation(rotation: Tensor) -> Tensor:
     """
     m = rotation.flatten(-2).unbind(-1)
     squares = torch.stack(
-        (1 + m[0] + m[4] + m[8], 1 + m[0] - m[4] - m[8], 1 - m[0] + m[4] - m[8], 1 - m[0] - m[4] + m[8]), dim=-1
+        (1 + m[0] + m[4] + m[8], 1 + m[0] - m[4] - m[8], 1 - m[0] + m[4] - m[8], 1 - m[0] - m[4] + m[8]),
+        dim=-1,
     )
     magnitude = squares.clamp(min=0).sqrt()
     w2, x2, y2, z2 = (magnitude**2).unbind(-1)

@@ -142,7 +142,9 @@ def sample(features: Tensor, coordinates: Tensor) -> Tensor:
 def _grid_sample(maps: Tensor, coordinates: Tensor, padding: str) -> Tensor:
     rows, columns = maps.shape[-2:]
     scale = coordinates.new_tensor([2 / max(columns - 1, 1), 2 / max(rows - 1, 1)])
-    return F.grid_sample(maps, coordinates * scale - 1, mode="bilinear", padding_mode=padding, align_corners=True)
+    return F.grid_sample(
+        maps, coordinates * scale - 1, mode="bilinear", padding_mode=padding, align_corners=True
+    )
 
 
 def embed_flow(flow: Tensor, channels: int) -> Tensor:

@@ -42,8 +42,8 @@ class SelfBlock(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm1 = LayerNorm(dim)
-        self.norm2 = LayerNorm(dim)
         self.attn = CrossAttention(dim)
+        self.norm2 = LayerNorm(dim)
         self.mlp = MLP(dim, 4 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,8 +61,8 @@ class CrossBlock(nn.Module):
         super().__init__()
         self.norm1 = LayerNorm(dim)
         self.norm_context = LayerNorm(dim)
-        self.norm2 = LayerNorm(dim)
         self.cross_attn = CrossAttention(dim)
+        self.norm2 = LayerNorm(dim)
         self.mlp = MLP(dim, 4 * dim)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:

@@ -78,6 +78,12 @@ class VGGT(nn.Module):
                 outputs[name], outputs[f"{name}_conf"] = head(tokens, images, specials)
         return outputs
 
+    def execution_order(self) -> list[str]:
+        """Module names in the order they run, for ``structure.describe``: frame and global blocks alternate."""
+        depth = range(len(self.aggregator.frame_blocks))
+        pairs = [f"aggregator.{stream}_blocks.{index}" for index in depth for stream in ("frame", "global")]
+        return ["aggregator.patch_embed", *pairs, "camera_head", "depth_head", "point_head", "track_head"]
+
     @property
     def _last_layer(self) -> int:
         return len(self.aggregator.frame_blocks) - 1

@@ -1,40 +1,108 @@
-"""The networks this package can build, by name. It reads no files: loading is in load.py."""
+"""load_model: from a name or a path to a Model that predicts. Formats and matching have files of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import nn
 
-from quantlab.errors import CheckpointError
-from quantlab.models.config import VGGTConfig
+from quantlab.errors import CheckpointError, DeviceError
+from quantlab.models.assign import network_for
+from quantlab.models.checkpoint import open_checkpoint
+from quantlab.models.hub import asset, hub_file
+from quantlab.models.model import Model
+from quantlab.models.networks import build_model
+from quantlab.models.outliers import plant_outliers
 from quantlab.models.vggt import VGGT
 from quantlab.registry import Registry
 
-NETWORKS: Registry[Callable[[Mapping[str, Any] | None], nn.Module]] = Registry("network", CheckpointError)
+__all__ = ["MODELS", "Source", "build_model", "load_model"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-@NETWORKS.register("vggt")
-def build_vggt(config: Mapping[str, Any] | None) -> VGGT:
-    """VGGT with the sizes in ``config``, or the released 1.26 billion parameters."""
-    return VGGT(VGGTConfig() if config is None else VGGTConfig.from_dict(config))
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the weights of a named model are, and whether outliers are planted into them."""
+
+    find: Callable[[], Path]
+    planted: bool = False
 
 
-def build_model(
-    kind: str, config: Mapping[str, Any] | None = None, *, device: str | torch.device | None = None
-) -> nn.Module:
-    """Build a network with fresh random weights and the published state-dict names.
+MODELS: Registry[Source] = Registry("model", CheckpointError)
+MODELS.register("mini")(Source(lambda: asset("mini.safetensors")))
+MODELS.register("mini-outliers")(Source(lambda: asset("mini.safetensors"), planted=True))
+MODELS.register("vggt-1b")(Source(lambda: hub_file("vggt-1b")))
+
+
+def load_model(path_or_name: str | Path, *, device: str = "cpu", dtype: str = "float32") -> Model:
+    """Load a built-in or released model by name, or a checkpoint by path.
 
     Args:
-        kind: "vggt".
-        config: Sizes in the form of checkpoint metadata; None is the released size.
-        device: Where to make the weights; "meta" makes names and shapes only.
+        path_or_name: "mini", "mini-outliers" (mini with outliers planted; the same function), "vggt-1b" (from the
+            hub's cache, or downloaded), or the path of a .safetensors or .pt file or a folder of shards.
+        device: "cpu", "cuda", "cuda:1" ...
+        dtype: "float32", or "bfloat16" for the published mixed precision: products of the trunk in bfloat16,
+            norms, residual stream and heads in float32. The weights stay float32, and mapped.
 
     Raises:
-        CheckpointError: An unknown kind, an unknown key, or sizes that do not fit together.
+        CheckpointError: An unknown name, or a file that cannot be used.
+        DeviceError: A device or dtype this machine does not have.
     """
-    builder = NETWORKS[kind]
-    with torch.device(device or "cpu"):
-        return builder(config)
+    chosen_device, precision = _device(device), _dtype(dtype)
+    source = (
+        None if Path(path_or_name).exists() and str(path_or_name) not in MODELS else _source(path_or_name)
+    )
+    path = source.find() if source else Path(path_or_name)
+    checkpoint = open_checkpoint(path)
+    _, network = network_for(checkpoint)
+    if not isinstance(network, VGGT):
+        raise CheckpointError("the network is no VGGT", place=str(path))
+    network.compute_dtype = precision
+    if source and source.planted:
+        plant_outliers(network)
+    try:
+        network.to(chosen_device)
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"the weights ({checkpoint.nbytes / 1e9:.1f} GB) do not fit on {device}",
+            remedy="Free memory on the device, or use device='cpu'.",
+        ) from error
+    mapped = any(tensor.dtype == torch.float32 for tensor in checkpoint.tensors.values())
+    return Model(
+        network,
+        name=str(path_or_name) if source else path.name,
+        path=path,
+        stamps=checkpoint.stamps if mapped and chosen_device.type == "cpu" else (),
+        planted=bool(source and source.planted),
+    )
+
+
+def _source(path_or_name: str | Path) -> Source | None:
+    """The source of a name; None for what can only be meant as a path."""
+    text = str(path_or_name)
+    if text in MODELS:
+        return MODELS[text]
+    if isinstance(path_or_name, Path) or "/" in text or "\\" in text or Path(text).suffix:
+        return None
+    return MODELS[text]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise DeviceError(
+            f"there is no device {name!r} here: {str(error).splitlines()[0]}",
+            remedy="Use device='cpu', or install a torch build for this accelerator.",
+        ) from None
+    return device
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise DeviceError(f"dtype {name!r} is not offered", remedy=f"Choose one of: {', '.join(DTYPES)}.")
+    return DTYPES[name]

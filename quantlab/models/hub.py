@@ -1,0 +1,64 @@
+"""Finding weight files: built-in assets, the user's model folder, the hub's cache, a download. It opens none of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from quantlab.errors import CheckpointError
+
+HUB_FILES = {"vggt-1b": ("facebook/VGGT-1B", "model.safetensors")}
+
+
+def asset(name: str) -> Path:
+    """The path of a file shipped with QuantLab, in a checkout or in an installation.
+
+    Raises:
+        CheckpointError: The file is in neither place.
+    """
+    places = (Path(__file__).parents[2] / "assets", Path(sys.prefix) / "share" / "quantlab" / "assets")
+    for place in places:
+        if (place / name).is_file():
+            return place / name
+    raise CheckpointError(
+        "a file that QuantLab ships is absent",
+        place=str(places[0] / name),
+        remedy="Restore the assets folder of the repository (git checkout -- assets).",
+    )
+
+
+def models_folder() -> Path:
+    """Where a user may put weight files by hand: QUANTLAB_MODELS, or the platform's data folder."""
+    chosen = os.environ.get("QUANTLAB_MODELS")
+    return Path(chosen) if chosen else user_data_path("quantlab") / "models"
+
+
+def hub_file(name: str) -> Path:
+    """The weight file of a released model: put there by hand, in the hub's cache, or downloaded now.
+
+    Raises:
+        CheckpointError: It is nowhere, and the hub cannot be reached.
+    """
+    for ending in (".safetensors", ".pt"):
+        by_hand = models_folder() / f"{name}{ending}"
+        if by_hand.is_file():
+            return by_hand
+    repository, file = HUB_FILES[name]
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    cached = try_to_load_from_cache(repository, file)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        return Path(hf_hub_download(repository, file))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{name} is not on this machine and cannot be downloaded: {reason}",
+            place=f"https://huggingface.co/{repository}/blob/main/{file}",
+            remedy=f"Connect to the network, or put that file at {models_folder() / (name + '.safetensors')}.",
+        ) from error

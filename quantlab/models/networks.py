@@ -1,0 +1,42 @@
+"""The networks this package can build, by name. It reads no files: loading is in zoo.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from quantlab.errors import CheckpointError
+from quantlab.models.config import VGGTConfig
+from quantlab.models.vggt import VGGT
+from quantlab.registry import Registry
+
+NETWORKS: Registry[Callable[[Mapping[str, Any] | None], nn.Module]] = Registry("network", CheckpointError)
+
+
+@NETWORKS.register("vggt")
+def build_vggt(config: Mapping[str, Any] | None) -> VGGT:
+    """VGGT with the sizes in ``config``, or the released 1.26 billion parameters."""
+    return VGGT(VGGTConfig() if config is None else VGGTConfig.from_dict(config))
+
+
+def build_model(
+    kind: str, config: Mapping[str, Any] | None = None, *, device: str | torch.device | None = None
+) -> nn.Module:
+    """Build a network with fresh random weights and the published state-dict names.
+
+    Args:
+        kind: "vggt".
+        config: Sizes in the form of checkpoint metadata; None is the released size.
+        device: Where to make the weights; "meta" makes names and shapes only.
+
+    Raises:
+        CheckpointError: An unknown kind, an unknown key, or sizes that do not fit together.
+    """
+    builder = NETWORKS[kind]
+    place = torch.device(device or "cpu")
+    with place:
+        network = builder(config)
+    return network if place.type == "meta" else network.to(place)
