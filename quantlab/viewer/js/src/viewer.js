@@ -211,7 +211,7 @@ export class Viewer {
   }
 
   setCamera(camera) {
-    if (!this.stage?.survey || !camera) return;
+    if (!this.stage?.survey || !camera?.position) return;
     this.rig.set(camera, this.stage.survey);
     this.stage.fov = camera.fov ?? this.stage.fov;
     this.invalidate();
