@@ -37,7 +37,7 @@ def as_poses(poses: ArrayLike, what: str = "poses") -> FloatArray:
             place=what,
             remedy="Give an array [S, 4, 4] or [S, 3, 4] of camera_from_world.",
         )
-    full = np.tile(np.eye(4), (len(given), 1, 1))
+    full: FloatArray = np.tile(np.eye(4), (len(given), 1, 1))
     full[:, :3] = given[:, :3]
     if not np.isfinite(given).all():
         raise NumericError(
@@ -58,7 +58,9 @@ def rotation_defects(poses: FloatArray) -> FloatArray:
     rotation = poses[..., :3, :3]
     gram = rotation @ np.swapaxes(rotation, -1, -2)
     defect = np.abs(gram - np.eye(3)).max(axis=(-2, -1))
-    return np.where(np.linalg.det(rotation) > 0, defect, np.maximum(defect, 2.0))
+    return np.asarray(
+        np.where(np.linalg.det(rotation) > 0, defect, np.maximum(defect, 2.0)), dtype=np.float64
+    )
 
 
 def invert(poses: FloatArray) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from quantlab.errors import StorageError
 from quantlab.geometry.clouds import as_cloud
+from quantlab.storage import atomic_write
 
 _COORDINATES = (("x", "<f4"), ("y", "<f4"), ("z", "<f4"))
 _CHANNELS = (("red", "u1"), ("green", "u1"), ("blue", "u1"))
@@ -37,7 +37,7 @@ def write_ply(path: str | os.PathLike[str], points: ArrayLike, colours: ArrayLik
             )
         for channel, (name, _) in enumerate(_CHANNELS):
             rows[name] = paint[:, channel]
-    _replace(Path(path), _header(len(cloud), coloured=colours is not None) + rows.tobytes())
+    atomic_write(Path(path), _header(len(cloud), coloured=colours is not None) + rows.tobytes())
 
 
 def read_ply(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
@@ -76,24 +76,3 @@ def _header(count: int, *, coloured: bool) -> bytes:
     if coloured:
         lines += [f"property uchar {name}" for name, _ in _CHANNELS]
     return "\n".join([*lines, "end_header\n"]).encode("ascii")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside the target and rename, so that nobody ever sees half a file."""
-    try:
-        handle, draft = tempfile.mkstemp(prefix=".quantlab-", suffix=".part", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-        except BaseException:
-            os.unlink(draft)
-            raise
-    except OSError as error:
-        raise StorageError(
-            f"the cloud cannot be written: {error.strerror}",
-            place=str(path),
-            remedy="Choose a folder that exists, is writable and has space.",
-        ) from error

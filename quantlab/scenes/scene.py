@@ -1,4 +1,4 @@
-"""The records of what goes in: pictures of one place and, where it is known, the truth about it. No files, no torch."""
+"""The records of what goes in: pictures of one place and, where known, the truth. No files, no torch."""
 
 from __future__ import annotations
 

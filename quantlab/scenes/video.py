@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,24 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .m2ts .mts .3gp .ogv .flv .wmv".split())
+SUFFIXES = frozenset(
+    (
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".m2ts",
+        ".mts",
+        ".3gp",
+        ".ogv",
+        ".flv",
+        ".wmv",
+    )
+)
 DEFAULT_FRAMES = 8
 SEEK_FROM = 10
 """Films with more than this many times the wanted frames are sought through instead of decoded whole."""
@@ -32,7 +49,7 @@ _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,ogg,flv,asf
 def read_video(
     path: Path, frames: int = DEFAULT_FRAMES
 ) -> tuple[tuple[NDArray[np.uint8], ...], tuple[str, ...]]:
-    """Take ``frames`` frames, each from about the middle of one of as many equal stretches; all, if there are fewer.
+    """Take ``frames`` frames, each from about the middle of one of as many equal stretches, or all there are.
 
     Returns:
         Pictures uint8 [H, W, 3] RGB, upright, in order of time; and notes.
@@ -64,7 +81,7 @@ def read_video(
     return tuple(images), (note,)
 
 
-def _refuse(url: str, flags: int, options: dict[str, Any]) -> NoReturn:
+def _refuse(*_request: object) -> NoReturn:
     raise OSError("the film refers to other files")
 
 

@@ -1,4 +1,4 @@
-"""Picture files: every kind a phone or a stranger sends (faults I1-I9, I12, I13, H7). Pictures are drawn here."""
+"""Picture files of every kind people and strangers send (faults I1-I9, I12, I13, H7), drawn here."""
 
 from __future__ import annotations
 
@@ -178,9 +178,10 @@ def test_flipped_bytes_give_a_picture_or_our_error(tmp_path, seed):
     path = tmp_path / "p.png"
     path.write_bytes(content)
     try:
-        assert read_image(path).pixels.shape[2] == 3
-    except SceneError as error:
-        assert error.place == str(path)
+        pixels = read_image(path).pixels
+    except SceneError:
+        return
+    assert pixels.shape[2] == 3
 
 
 def test_an_absent_file_and_a_folder_are_refused(tmp_path):
@@ -226,7 +227,8 @@ def test_names_sort_as_people_count():
     ordered = sorted(names, key=natural_key)
     assert ordered[:5] == ["b.png", "image_1.png", "image_01b.png", "Image_2.png", "image_10.png"]
     assert ordered[5].endswith("9")
-    assert sorted(reversed(names), key=natural_key) == ordered
+    shuffled = [names[index] for index in (5, 2, 7, 0, 3, 6, 1, 4)]
+    assert sorted(shuffled, key=natural_key) == ordered
 
 
 def test_a_folder_lists_pictures_only_and_names_foreign_ones(tmp_path):

@@ -1,4 +1,4 @@
-"""Scene and Truth refuse what does not fit together (fault I14); the generator's truth agrees with geometry."""
+"""Scene and Truth refuse what does not fit together (fault I14)."""
 
 from __future__ import annotations
 

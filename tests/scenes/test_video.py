@@ -1,4 +1,4 @@
-"""Films: evenly spaced frames, turned as phones say; nothing else on disk is reached (fault I15). Films are made here."""
+"""Films made here: frames evenly spaced, turned as phones say, and no other file reached (fault I15)."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_files_that_are_no_film_are_refused(tmp_path):
 def test_a_film_without_frames_is_refused(tmp_path):
     path = tmp_path / "film.avi"
     film(path, 0)
-    with pytest.raises(SceneError, match="no frames|cannot be read|no picture"):
+    with pytest.raises(SceneError, match=r"no frames|cannot be read|no picture"):
         read_video(path)
 
 
