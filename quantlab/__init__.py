@@ -1,4 +1,4 @@
-"""The public names of QuantLab, each imported when it is first used: `import quantlab` alone loads no torch and no toolkit.
+"""The public names of QuantLab, each imported when it is first used. Importing it loads no torch and no toolkit.
 
 >>> import quantlab as ql
 >>> lab = ql.Lab(ql.load_model("mini"))

@@ -1,4 +1,4 @@
-"""Where the shipped models and scenes lie: assets/ of the checkout, or the copy inside an installed wheel. It reads none of them."""
+"""Where the shipped models and scenes lie, in a checkout or an installed wheel. It reads none of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a full disk or a power cut leaves the old file whole. It knows nothing of what is in them."""
+"""Writes files so that a crash, a full disk or a power cut leaves the old one whole. It knows no formats."""
 
 from __future__ import annotations
 
@@ -71,6 +71,22 @@ def write_json(path: str | Path, document: Any) -> Path:
     return atomic_write(path, text + "\n")
 
 
+def check_writable(path: str | Path | None) -> None:
+    """Find out before long work, not after it, that ``path`` cannot be written; None asks for nothing.
+
+    Raises:
+        StorageError: As :func:`atomic_writer`.
+    """
+    if path is None:
+        return
+    target = _checked(Path(path))
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".", suffix=_SUFFIX, dir=target.parent):
+            pass
+    except OSError as error:
+        raise _explained(error, target) from error
+
+
 def sweep_orphans(folder: str | Path, *, older_than: float = _ORPHAN_AGE_SECONDS) -> list[Path]:
     """Remove the unfinished neighbours that killed saves left in ``folder``, and answer which they were.
 
@@ -88,8 +104,14 @@ def sweep_orphans(folder: str | Path, *, older_than: float = _ORPHAN_AGE_SECONDS
 def _checked(target: Path) -> Path:
     if "\0" in str(target) or not target.name:
         raise StorageError(f"{str(target)!r} cannot be a file name", remedy="Choose another name.")
-    if target.is_dir():
-        raise StorageError("a folder stands where the file should go", place=str(target), remedy="Name a file in it.")
+    try:
+        is_folder = target.is_dir()
+    except OSError as error:  # a name that is too long
+        raise _explained(error, target) from error
+    if is_folder:
+        raise StorageError(
+            "a folder stands where the file should go", place=str(target), remedy="Name a file in it."
+        )
     if not target.parent.is_dir():
         raise StorageError("the folder does not exist", place=str(target.parent), remedy="Create it first.")
     return target.resolve()

@@ -1,0 +1,76 @@
+"""`quantlab evaluate`: scores of a recipe against the truth and against full precision. It computes no score."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantlab.commands.console import megabytes, say, stage, table
+from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, names
+from quantlab.storage import check_writable, write_json
+
+if TYPE_CHECKING:
+    from quantlab.engine.evaluation import Evaluation
+    from quantlab.engine.recipe import Recipe
+
+ROWS = {
+    "camera AUC@30": "auc30",
+    "camera AUC@15": "auc15",
+    "camera AUC@5": "auc5",
+    "camera AUC@3": "auc3",
+    "depth AbsRel": "abs_rel",
+    "accuracy": "accuracy",
+    "completeness": "completeness",
+    "normal consistency": "normal_consistency",
+    "point error": "point_error",
+}
+
+
+def run(
+    model: ModelChoice,
+    scenes: SceneChoice,
+    recipe: RecipeChoice,
+    *,
+    calibration: str | None,
+    icp: bool,
+    json_file: Path | None,
+) -> None:
+    """Score the model under the recipe on the scenes, print the scores, write all of them.
+
+    Raises:
+        QuantLabError: Something that was asked for does not exist or cannot be done.
+    """
+    check_writable(json_file)
+    chosen = recipe.load(otherwise="full_precision")
+    loaded, shown = scenes.load(), model.load()
+    pool = None if calibration is None else SceneChoice(calibration, scenes.views, scenes.seed).load()
+    from quantlab.lab import Lab
+
+    lab = Lab(shown, calibration=pool, evaluation=loaded, recipe=chosen, seed=scenes.seed)
+    with stage("evaluate") as job:
+        evaluation = lab.evaluate(job=job, icp=icp)
+    if json_file is not None:
+        say(f"written: {write_json(json_file, record(shown.name, chosen, evaluation))}")
+    _print(f"{shown.name} under {chosen.name} on {names(loaded)}", evaluation)
+
+
+def record(model: str, recipe: Recipe, evaluation: Evaluation) -> dict[str, Any]:
+    """The whole result as plain data, in the form that tables and later versions read."""
+    return {"model": model, "recipe": json.loads(recipe.to_json()), **evaluation.to_dict()}
+
+
+def _print(title: str, evaluation: Evaluation) -> None:
+    truth = {} if evaluation.ground_truth is None else asdict(evaluation.ground_truth)
+    drift = asdict(evaluation.full_precision)
+    rows = [
+        (label, truth.get(field), drift.get(field))
+        for label, field in ROWS.items()
+        if truth.get(field) is not None or drift.get(field) is not None
+    ]
+    size = f"{megabytes(evaluation.packed_bytes)} packed, {megabytes(evaluation.full_bytes)} in 16 bits"
+    note = f"{size}; {evaluation.seconds:.3g} s a scene, arithmetic simulated\n" + "\n".join(
+        evaluation.problems
+    )
+    table(title, ("", "against ground truth", "against full precision"), rows, note=note.rstrip())

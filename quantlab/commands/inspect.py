@@ -1,0 +1,109 @@
+"""`quantlab inspect`: which layers have heavy tails, which branches suffer under a recipe. It computes no statistic."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantlab.commands.console import say, stage, table
+from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, names
+from quantlab.storage import check_writable, write_json
+
+if TYPE_CHECKING:
+    from quantlab.calibration.profile import LayerProfile, Profile, TokenStats
+    from quantlab.engine.diagnosis import Diagnosis
+
+WORST = 12
+QUANTILES = ("p50", "p90", "p99", "p999", "p9999")
+
+
+def run(model: ModelChoice, scenes: SceneChoice, recipe: RecipeChoice, *, json_file: Path | None) -> None:
+    """Profile and diagnose the model on the scenes, print the worst layers and branches, write all of them.
+
+    Raises:
+        QuantLabError: Something that was asked for does not exist or cannot be done.
+    """
+    check_writable(json_file)
+    chosen = recipe.load(otherwise="rtn")
+    loaded, shown = scenes.load(), model.load()
+    from quantlab.lab import Lab
+
+    lab = Lab(shown, calibration=loaded, evaluation=loaded[:1], recipe=chosen, seed=scenes.seed)
+    with stage("profile") as job:
+        profile = lab.profile(job=job)
+    with stage("diagnose") as job:
+        diagnosis = lab.diagnose(job=job)
+    result = {
+        "model": shown.name,
+        "scenes": list(profile.scenes),
+        "recipe": json.loads(chosen.to_json()),
+        "layers": layer_records(profile, diagnosis),
+        "branches": branch_records(diagnosis, lab.structure.branches),
+    }
+    if json_file is not None:
+        say(f"written: {write_json(json_file, result)}")
+    _print(f"{shown.name} on {names(loaded)}", result, chosen.name)
+
+
+def layer_records(profile: Profile, diagnosis: Diagnosis) -> list[dict[str, Any]]:
+    """One record a layer, in execution order: its place, the statistics of all its input tokens, and of each kind."""
+    return [_layer(layer, diagnosis.layers.get(layer.name)) for layer in profile.layers.values()]
+
+
+def branch_records(diagnosis: Diagnosis, branches: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One record a branch: its name, block, kind, and TRE when it alone is quantized."""
+    return [
+        {"name": name, "block": branches[name].block, "kind": branches[name].kind, "tre": tre}
+        for name, tre in diagnosis.branches.items()
+    ]
+
+
+def _layer(layer: LayerProfile, tre: float | None) -> dict[str, Any]:
+    place: dict[str, Any] = {"name": layer.name, "kind": layer.kind, "stream": layer.stream}
+    place |= {"block": layer.block, "index": layer.index}
+    kinds = {kind: _statistics(stats) for kind, stats in layer.tokens.items() if kind != "all"}
+    return {**place, **_statistics(layer.tokens["all"]), "tre": tre, "tokens": kinds}
+
+
+def _statistics(stats: TokenStats) -> dict[str, Any]:
+    return {
+        "count": stats.count,
+        "mean": stats.mean,
+        "std": stats.std,
+        "kurtosis": stats.kurtosis,
+        "max": stats.max,
+        "max_p999": stats.max_p999,
+        "quantiles": {name: getattr(stats, name) for name in QUANTILES},
+    }
+
+
+def _print(title: str, result: Mapping[str, Any], recipe: str) -> None:
+    layers = sorted(result["layers"], key=lambda layer: -layer["kurtosis"])[:WORST]
+    columns = ("layer", "kurtosis", "max", "max/p99.9", "TRE", "largest in")
+    rows = [
+        (
+            layer["name"],
+            layer["kurtosis"],
+            layer["max"],
+            layer["max_p999"],
+            layer["tre"],
+            _largest_kind(layer),
+        )
+        for layer in layers
+    ]
+    note = f"{len(layers)} of {len(result['layers'])} layers, heaviest tails first; a normal one has kurtosis 3.\n"
+    table(f"Layer inputs of {title}", columns, rows, note=note)
+    branches = sorted(result["branches"], key=lambda branch: -(branch["tre"] or 0.0))[:WORST]
+    table(
+        f"Branches under {recipe}, each quantized alone",
+        ("branch", "TRE"),
+        [(branch["name"], branch["tre"]) for branch in branches],
+        note=f"{len(branches)} of {len(result['branches'])} branches, largest tail-relative error first.",
+    )
+
+
+def _largest_kind(layer: Mapping[str, Any]) -> str:
+    kinds = layer["tokens"]
+    return max(kinds, key=lambda kind: kinds[kind]["max"]) if kinds else "–"

@@ -1,0 +1,106 @@
+"""From what was typed to a Lab: model, scenes and recipe. It runs nothing yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantlab.errors import RecipeError
+
+if TYPE_CHECKING:
+    from quantlab.engine.recipe import Recipe
+    from quantlab.models.model import Model
+    from quantlab.scenes.scene import Scene
+
+PRESETS = ("full_precision", "rtn", "smoothquant", "quarot", "quantvggt", "taptq")
+"""Offered by shell completion, which must not load torch; a test keeps it equal to the engine's table."""
+MODELS = ("mini", "mini-outliers", "vggt-1b")
+"""Likewise."""
+BITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """Which network, where it runs, and in which arithmetic."""
+
+    name: str = "mini"
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def load(self) -> Model:
+        """Load it.
+
+        Raises:
+            CheckpointError, DeviceError: There is no such model, file, device or dtype.
+        """
+        from quantlab.models.zoo import load_model
+
+        return load_model(self.name, device=self.device, dtype=self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class SceneChoice:
+    """Which scenes: "demo", "rooms:N", a folder, a picture or a film."""
+
+    source: str
+    views: int = 4
+    seed: int = 0
+
+    def load(self) -> list[Scene]:
+        """Load them.
+
+        Raises:
+            SceneError: There is no such scene, or it cannot be used.
+        """
+        from quantlab.scenes.load import load_scenes
+
+        return load_scenes(self.source, views=self.views, seed=self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeChoice:
+    """A preset with its bits, or a recipe file, or neither."""
+
+    preset: str | None = None
+    weights: int | None = None
+    activations: int | None = None
+    scope: str | None = None
+    file: Path | None = None
+    seed: int = 0
+
+    def load(self, *, otherwise: str) -> Recipe:
+        """Make the recipe; ``otherwise`` is the preset when none was asked for.
+
+        Raises:
+            RecipeError: The choices exclude each other, or the preset or file is not usable.
+        """
+        from quantlab.engine.recipe import Recipe
+
+        settings = (self.preset, self.weights, self.activations, self.scope)
+        if self.file is not None:
+            if any(setting is not None for setting in settings):
+                raise RecipeError(
+                    "a recipe file and preset settings exclude each other",
+                    place=str(self.file),
+                    remedy="Give --recipe alone, or --preset with --weights, --activations and --scope.",
+                )
+            return Recipe.load(self.file)
+        name = self.preset or otherwise
+        if name == "full_precision":
+            if any(setting is not None for setting in settings[1:]):
+                raise RecipeError("bits were given without a method", remedy="Add a preset, as --preset rtn.")
+            return replace(Recipe.preset(name), seed=self.seed)
+        recipe = Recipe.preset(
+            name,
+            weights=BITS if self.weights is None else self.weights,
+            activations=BITS if self.activations is None else self.activations,
+            scope=self.scope or "trunk",
+        )
+        return replace(recipe, seed=self.seed)
+
+
+def names(scenes: Sequence[Scene]) -> str:
+    """The scenes in a few words for a title."""
+    return scenes[0].name if len(scenes) == 1 else f"{len(scenes)} scenes"
