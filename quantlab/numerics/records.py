@@ -1,4 +1,4 @@
-"""The record of a scale search, as numpy arrays that a figure can draw. Free of torch: figures import it."""
+"""Records of searches and of streamed values, in numpy, so that a figure can draw them. Free of torch."""
 
 from __future__ import annotations
 
@@ -53,6 +53,109 @@ class SearchTrace:
 
     def _scales(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
         return candidate_scales(self.base, self.multipliers[index])
+
+
+MANTISSA_BITS = 4
+"""Bins to a factor of two, as a power of two."""
+LOWEST_EXPONENT, HIGHEST_EXPONENT = -40, 40
+"""Magnitudes below ``2**LOWEST`` count as zero, those from ``2**HIGHEST`` in the outermost bin."""
+
+
+def _bin_edges() -> NDArray[np.float64]:
+    steps = 1 << MANTISSA_BITS
+    exponents = np.arange(LOWEST_EXPONENT, HIGHEST_EXPONENT)[:, None]
+    edges = np.append((np.exp2(exponents) * (1 + np.arange(steps) / steps)).ravel(), 2.0**HIGHEST_EXPONENT)
+    signed = np.concatenate([-edges[::-1], edges])
+    signed.setflags(write=False)
+    return signed
+
+
+BIN_EDGES = _bin_edges()
+"""float64 ``[bins + 1]``, ascending and symmetric; the middle bin holds zero."""
+BINS = len(BIN_EDGES) - 1
+BIN_ERROR = 1 / (1 << MANTISSA_BITS)
+"""A quantile of |x| read from the bins is off by at most this share of itself."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histogram:
+    """How many values fell in each of the fixed signed bins, which grow geometrically away from zero.
+
+    Attributes:
+        counts: int64 ``[BINS]``. Bin i holds the values between ``edges[i]`` and ``edges[i + 1]``.
+    """
+
+    counts: NDArray[np.int64]
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """The same for every histogram: `BIN_EDGES`."""
+        return BIN_EDGES
+
+    @property
+    def total(self) -> int:
+        """Number of values."""
+        return int(self.counts.sum())
+
+    def merged(self, other: Histogram) -> Histogram:
+        """The histogram of both sets of values."""
+        return Histogram(self.counts + other.counts)
+
+    def magnitudes(self) -> NDArray[np.int64]:
+        """Counts of |x|, int64 ``[BINS // 2 + 1]``; the first bin holds zero, its edges are 0 and
+        ``2**LOWEST``.
+        """
+        middle = BINS // 2
+        folded = self.counts[middle:].copy()
+        folded[1:] += self.counts[:middle][::-1]
+        return folded
+
+    def quantile(self, share: float) -> float:
+        """The magnitude that ``share`` of the values do not exceed, within `BIN_ERROR`; 0 without values.
+
+        Raises:
+            ValueError: ``share`` is not between 0 and 1.
+        """
+        if not 0 <= share <= 1:
+            raise ValueError(f"a quantile lies between 0 and 1, not at {share}")
+        counts = self.magnitudes()
+        cumulative = np.cumsum(counts)
+        if not cumulative[-1]:
+            return 0.0
+        rank = max(share * float(cumulative[-1]), 1.0)
+        index = int(np.searchsorted(cumulative, rank - 1e-6))
+        if index == 0:
+            return 0.0
+        low, high = BIN_EDGES[BINS // 2 + index], BIN_EDGES[BINS // 2 + index + 1]
+        inside = (rank - float(cumulative[index - 1])) / float(counts[index])
+        return float(low + (high - low) * min(max(inside, 0.0), 1.0))
+
+    def share_above(self, magnitude: float) -> float:
+        """The share of the values with |x| above ``magnitude``: what a range that wide clips."""
+        counts = self.magnitudes()
+        total = int(counts.sum())
+        edges = np.concatenate([[0.0], BIN_EDGES[BINS // 2 + 1 :]])
+        covered = np.interp(magnitude, edges, np.concatenate([[0], np.cumsum(counts)]))
+        return float(1 - covered / total) if total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Exact statistics of a set of values x.
+
+    Attributes:
+        count: Number of values.
+        mean: Mean of x; 0 without values.
+        std: Standard deviation of x (of the set, divided by the count).
+        kurtosis: Pearson's, 3 for a normal distribution; 0 where the values are equal up to float32 rounding.
+        max: Largest |x|.
+    """
+
+    count: int
+    mean: float
+    std: float
+    kurtosis: float
+    max: float
 
 
 def candidate_scales(base: NDArray[np.float64], multipliers: NDArray[np.float64]) -> NDArray[np.float32]:
