@@ -111,7 +111,8 @@ def rooms(
         ]
         rendering = render(plans, size)
         scenes += [
-            _scene(f"room {split} {seed}.{start + i}", rendering, i, plan.degenerate) for i, plan in enumerate(plans)
+            _scene(f"room {split} {seed}.{start + i}", rendering, i, plan.degenerate)
+            for i, plan in enumerate(plans)
         ]
     return scenes
 
@@ -153,7 +154,9 @@ def render(plans: list[RoomPlan], size: int | tuple[int, int], *, device: str = 
     """
     height, width = (size, size) if isinstance(size, int) else size
     if height < 1 or width < 1:
-        raise SceneError(f"a picture of {height} x {width} pixels cannot be drawn", remedy="Ask for a positive size.")
+        raise SceneError(
+            f"a picture of {height} x {width} pixels cannot be drawn", remedy="Ask for a positive size."
+        )
     cameras = torch.as_tensor(np.stack([plan.camera_from_world for plan in plans]))
     focal = torch.tensor([0.5 * width / np.tan(np.radians(plan.field_of_view) / 2) for plan in plans])
     batch, views = cameras.shape[:2]
@@ -162,7 +165,8 @@ def render(plans: list[RoomPlan], size: int | tuple[int, int], *, device: str = 
     origin = -(cameras[..., :3, :3].mT @ cameras[..., :3, 3:]).to(torch.float32)[..., 0]
     world_direction = (direction @ rotation).reshape(batch, -1, 3).to(device)
     origin = origin[:, :, None].expand(-1, -1, height * width, -1).reshape(batch, -1, 3).to(device)
-    solids = Solids(*(_stack(plans, name, device) for name in ("center", "size", "yaw")), SHAPES)
+    center, solid_size, yaw = (_stack(plans, name, device) for name in ("center", "size", "yaw"))
+    solids = Solids(center, solid_size, yaw, SHAPES)
     hits = trace(origin, world_direction, _stack(plans, "half", device), solids)
     colors = shade(hits, _textures(tuple(plan.texture_seed for plan in plans)).to(device))
     images = (colors * 255).round().to(torch.uint8).reshape(batch, views, height, width, 3).cpu()
@@ -266,7 +270,9 @@ def _textures(seeds: tuple[int, ...]) -> Tensor:
 
 
 def _stack(plans: list[RoomPlan], name: str, device: str) -> Tensor:
-    return torch.as_tensor(np.stack([getattr(plan, name) for plan in plans]), dtype=torch.float32, device=device)
+    return torch.as_tensor(
+        np.stack([getattr(plan, name) for plan in plans]), dtype=torch.float32, device=device
+    )
 
 
 def _scene(name: str, rendering: Rendering, index: int, degenerate: str) -> Scene:

@@ -1,0 +1,131 @@
+"""What a lab works on: a network, how a scene becomes its input, how it runs, how outputs are read. It quantizes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quantlab.errors import SceneError
+from quantlab.models.model import Model
+from quantlab.models.prediction import Prediction
+from quantlab.models.structure import Structure, TokenLayout, describe
+from quantlab.scenes.scene import Scene, Truth
+
+Predict = Callable[[nn.Module, Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One network under test; the same for a Model of this package and for any torch module.
+
+    Attributes:
+        name: What people call it.
+        network: In evaluation mode; never changed.
+        structure: Its layers, branches and blocks.
+        prepare: From a scene (or whatever the network eats) to the network's input.
+        run: ``run(network, input)`` gives outputs by name; the network may be a quantized twin.
+        layout: How the tokens of an input lie, or None where there are none.
+        decode: From outputs and input to a Prediction, or None where the outputs are no reconstruction.
+        planted: Outliers were planted artificially.
+    """
+
+    name: str
+    network: nn.Module
+    structure: Structure
+    prepare: Callable[[Any], Any]
+    run: Callable[[nn.Module, Any], dict[str, Tensor]]
+    layout: Callable[[Any], TokenLayout | None]
+    decode: Callable[[Mapping[str, Tensor], Any], Prediction] | None
+    planted: bool = False
+
+
+def subject_of(model: Model | nn.Module, predict: Predict | None = None) -> Subject:
+    """Wrap a Model, or any module together with ``predict(module, input)`` (default: call it).
+
+    The outputs of a bare module may be a tensor, or a tuple or mapping of tensors.
+    """
+    if isinstance(model, Model):
+        return _subject_of_model(model)
+    call = predict or _call
+    return Subject(
+        name=type(model).__name__,
+        network=model.eval(),
+        structure=describe(model),
+        prepare=_pictures_or_input,
+        run=lambda network, value: named_outputs(call(network, value)),
+        layout=lambda _value: None,
+        decode=None,
+    )
+
+
+def named_outputs(value: Any, name: str = "output") -> dict[str, Tensor]:
+    """Every floating tensor in a nested output, under a dotted name."""
+    if isinstance(value, Tensor):
+        return {name: value} if value.is_floating_point() else {}
+    if isinstance(value, Mapping):
+        parts = {str(key): part for key, part in value.items()}
+    elif isinstance(value, list | tuple):
+        parts = {str(index): part for index, part in enumerate(value)}
+    else:
+        return {}
+    top = name == "output"
+    found: dict[str, Tensor] = {}
+    for key, part in parts.items():
+        found |= named_outputs(part, key if top else f"{name}.{key}")
+    return found
+
+
+def scene_label(scene: Any, index: int) -> str:
+    """The name of a scene, or its number for bare inputs."""
+    return scene.name if isinstance(scene, Scene) else f"input {index + 1}"
+
+
+def truth_of(scene: Any) -> Truth | None:
+    """The ground truth that a scene came with, if any."""
+    return scene.truth if isinstance(scene, Scene) else None
+
+
+def _subject_of_model(model: Model) -> Subject:
+    def prepare(scene: Any) -> Tensor:
+        if isinstance(scene, Tensor):
+            return scene
+        return model.preprocess(scene.images if isinstance(scene, Scene) else scene)
+
+    def run(network: nn.Module, tensor: Tensor) -> dict[str, Tensor]:
+        outputs = network(tensor.to(model.device))
+        return {key: value for key, value in outputs.items() if key != "images"}
+
+    return Subject(
+        name=model.name,
+        network=model.network,
+        structure=describe(model.network),
+        prepare=prepare,
+        run=run,
+        layout=model.token_layout,
+        decode=model.decode,
+        planted=model.planted,
+    )
+
+
+def _call(network: nn.Module, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return network(**value)
+    return network(*value) if isinstance(value, tuple) else network(value)
+
+
+def _pictures_or_input(scene: Any) -> Any:
+    """A bare module takes its input as it is; a Scene becomes float32 [1, S, 3, H, W] in [0, 1]."""
+    if not isinstance(scene, Scene):
+        return scene
+    if len({image.shape for image in scene.images}) != 1:
+        raise SceneError(
+            "pictures of different sizes cannot go into a bare module",
+            place=scene.name,
+            remedy="Pass the module's own input, or resize the pictures.",
+        )
+    stacked = torch.stack([torch.from_numpy(image.copy()) for image in scene.images])
+    return stacked.permute(0, 3, 1, 2)[None].float() / 255
