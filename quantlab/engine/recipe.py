@@ -1,4 +1,4 @@
-"""A recipe: plain data that decides how every layer and branch of a network is quantized. It quantizes nothing itself."""
+"""A recipe: plain data that decides how every layer and branch of a network is quantized. It does no work."""
 
 from __future__ import annotations
 

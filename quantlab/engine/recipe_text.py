@@ -186,7 +186,7 @@ class _StrictLoader(yaml.SafeLoader):
             _refuse("the text uses a YAML alias", "recipe", "Write the value out.")
         return super().compose_node(parent, index)
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's signature
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ARG002, FBT001, FBT002
         built = super().construct_mapping(node, deep=True)
         if len(built) < len(node.value):
             _refuse("an entry appears twice", "recipe", "Keep one of them.")

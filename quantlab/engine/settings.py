@@ -1,4 +1,4 @@
-"""The settings of a layer and of a branch, with bounds and help that the recipe check, the controls and the tests share.
+"""The settings of a layer and of a branch, with bounds and help that check, controls and tests share.
 
 No patterns and no files here: those belong to `quantlab.engine.recipe`.
 """
@@ -196,7 +196,7 @@ def _allowed(value: object, entry: Field[Any]) -> bool:
     if "choices" in bounds:
         return any(type(value) is type(choice) and value == choice for choice in bounds["choices"])
     number = type(value) is int or (type(value) is float and type(bounds["low"]) is float)
-    return number and bool(bounds["low"] <= value <= bounds["high"])  # type: ignore[operator]
+    return number and bool(bounds["low"] <= value <= bounds["high"])
 
 
 def allowed_words(entry: Field[Any]) -> str:
