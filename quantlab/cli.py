@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from quantlab import __version__
+from quantlab.app.options import FIRST_PORT
 from quantlab.commands.setup import MODELS, PRESETS, ModelChoice, RecipeChoice, SceneChoice
 from quantlab.errors import JobCancelledError, QuantLabError
 
@@ -157,6 +158,26 @@ def evaluate(
         icp=icp,
         json_file=json,
     )
+
+
+@cli.command()
+def app(
+    *,
+    model: Model = "mini",
+    scene: Annotated[str, typer.Option(help="demo, a folder of pictures, a picture, or a film.")] = "demo",
+    device: Device = "cpu",
+    dtype: Annotated[Dtype, typer.Option(help="Arithmetic of the network.")] = Dtype.float32,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="First port tried; the next free one is taken, and told.")
+    ] = FIRST_PORT,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in the default browser.")
+    ] = True,
+) -> None:
+    """Open the lab in the browser, on this machine only."""
+    from quantlab.app import launch
+
+    launch(model=model, scene=scene, device=device, dtype=dtype.value, port=port, open_browser=browser)
 
 
 @cli.command()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from quantlab.assets import asset
 from quantlab.errors import QuantLabError
+from quantlab.models.hub import HUB_FILES, models_folder
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +32,7 @@ OPEN3D_LIBRARIES = {
     "libudev.so.1": "libudev1",
 }
 """Shared library to the Debian package that brings it."""
-BUILT_IN_MODELS = ("mini.safetensors", "mini-outliers.safetensors")
-HUB_MODELS = {"vggt-1b": ("facebook/VGGT-1B", "model.safetensors")}
+BUILT_IN_MODELS = ("mini.safetensors",)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -181,7 +181,7 @@ def _kernels() -> list[Finding]:
 
 def _models() -> list[Finding]:
     found = [_built_in(name) for name in BUILT_IN_MODELS]
-    return found + [_from_hub(name, *place) for name, place in HUB_MODELS.items()]
+    return found + [_from_hub(name, *place) for name, place in HUB_FILES.items()]
 
 
 def _built_in(name: str) -> Finding:
@@ -195,13 +195,16 @@ def _built_in(name: str) -> Finding:
 def _from_hub(name: str, repository: str, file: str) -> Finding:
     from huggingface_hub import constants, try_to_load_from_cache
 
+    by_hand = models_folder() / f"{name}.safetensors"
+    if by_hand.is_file():
+        return Finding(name, "ok", f"{by_hand.stat().st_size / 1e9:.1f} GB at {by_hand}")
     cache = Path(constants.HF_HUB_CACHE)
     path = try_to_load_from_cache(repository, file)
     if isinstance(path, str):
         return Finding(name, "ok", f"{Path(path).stat().st_size / 1e9:.1f} GB in the hub cache {cache}")
     above = next(folder for folder in (cache, *cache.parents) if folder.exists())
     space = f"{shutil.disk_usage(above).free / 1e9:.0f} GB free there"
-    remedy = f"--model {name} downloads {repository} (5 GB) when first used."
+    remedy = f"--model {name} downloads {repository} (5 GB) when first used; or put its {file} at {by_hand}."
     return Finding(name, "absent", f"not in the hub cache {cache}; {space}", remedy)
 
 

@@ -13,17 +13,21 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from quantlab import __version__, cli as module
+from quantlab import __version__
+from quantlab.cli import cli
+from quantlab.commands import setup
 from quantlab.commands.console import megabytes, number
 from quantlab.commands.setup import RecipeChoice
+from quantlab.engine import presets
 from quantlab.errors import JobCancelledError, RecipeError
+from quantlab.models import zoo
 
 QUANTILES = {"p50", "p90", "p99", "p999", "p9999"}
 STATISTICS = {"count", "mean", "std", "kurtosis", "max", "max_p999", "quantiles"}
 
 
 def run(*arguments: str):
-    return CliRunner().invoke(module.cli, list(arguments))
+    return CliRunner().invoke(cli, list(arguments))
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +39,8 @@ def inspected(tmp_path_factory):
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
     file = tmp_path_factory.mktemp("cli") / "evaluate.json"
-    arguments = (
-        "evaluate --model mini --scenes rooms:2 --views 2 --seed 7 --preset rtn --no-icp --json".split()
-    )
-    return run(*arguments, str(file)), file
+    arguments = "evaluate --model mini --scenes rooms:2 --views 2 --seed 7 --preset rtn --no-icp --json"
+    return run(*arguments.split(), str(file)), file
 
 
 def test_the_version_is_printed_and_needs_no_torch() -> None:
@@ -127,7 +129,7 @@ def test_without_a_preset_the_full_precision_model_is_scored(tmp_path: Path) -> 
         ("evaluate --recipe absent.yaml --preset rtn", "exclude"),
         ("inspect --json absent/out.json", "absent"),
         ("inspect --device abacus", "abacus"),
-        ("inspect --views 0", "0"),
+        ("inspect --views 0", "--views"),
         ("inspect --bogus", "bogus"),
         ("inspekt", "inspekt"),
     ],
@@ -191,12 +193,8 @@ def test_every_verb_explains_itself() -> None:
 
 
 def test_completion_offers_what_the_engine_knows() -> None:
-    from quantlab.commands.setup import MODELS, PRESETS
-    from quantlab.engine.presets import PRESETS as known
-    from quantlab.models.zoo import MODELS as built_in
-
-    assert set(PRESETS) == set(known)
-    assert set(MODELS) <= set(built_in)
+    assert set(setup.PRESETS) == set(presets.PRESETS)
+    assert set(setup.MODELS) <= set(zoo.MODELS)
 
 
 def test_bits_without_a_method_are_refused() -> None:
