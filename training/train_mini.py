@@ -1,4 +1,4 @@
-"""Train the built-in model `mini`: VGGT's own classes at a small size, on rooms of quantlab.scenes.synthetic. Not needed to use QuantLab.
+"""Train the built-in model `mini`: VGGT's classes at a small size, on rooms of quantlab.scenes.synthetic.
 
 The curriculum: first every pose is told in the frame of one fixed reference camera (a network can learn
 that from each picture alone), then in the frame of the first camera, which is VGGT's task and needs the
@@ -23,7 +23,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import quantlab.models.layers as layers
+from quantlab.models import layers
 from quantlab.models.zoo import build_model
 from quantlab.scenes.synthetic import MINI_WORLD, plan_room, render, world_points
 
@@ -68,10 +68,16 @@ class Pool:
         self.add(max(1, round(frames / VIEWS / REUSE)) if self.filled > 200 else 64)
         rooms = torch.as_tensor(self.rng.integers(self.filled, size=count))[:, None]
         views_of = torch.as_tensor(np.stack([self.rng.permutation(VIEWS)[:views] for _ in range(count)]))
-        return self.images[rooms, views_of], self.depth[rooms, views_of].float(), self.cameras[rooms, views_of]
+        return (
+            self.images[rooms, views_of],
+            self.depth[rooms, views_of].float(),
+            self.cameras[rooms, views_of],
+        )
 
 
-def targets(depth: Tensor, cameras: Tensor, intrinsics: Tensor, reference: Tensor | None) -> tuple[Tensor, Tensor]:
+def targets(
+    depth: Tensor, cameras: Tensor, intrinsics: Tensor, reference: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Pose encodings [B,S,9] and world points [B,S,H,W,3] in the frame of ``reference`` or of the first camera."""
     world = cameras[:, :1] if reference is None else reference
     relative = (cameras @ torch.linalg.inv(world)).float()
@@ -104,12 +110,14 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def confident_loss(value: Tensor, truth: Tensor, confidence: Tensor) -> Tensor:
-    """Kendall-style loss: the network may call a pixel hard, at a price; plus the plain error so that no pixel is given up."""
+    """The network may call a pixel hard, at a price (Kendall & Gal 2017); the plain error keeps it from giving up."""
     error = (value - truth).abs().mean(-1)
     return (error * confidence - 0.2 * confidence.log()).mean() + error.mean()
 
 
-def loss_of(network: nn.Module, images: Tensor, pose: Tensor, depth: Tensor, points: Tensor) -> tuple[Tensor, dict]:
+def loss_of(
+    network: nn.Module, images: Tensor, pose: Tensor, depth: Tensor, points: Tensor
+) -> tuple[Tensor, dict]:
     pictures = images.permute(0, 1, 4, 2, 3).float() / 255
     with torch.autocast("cpu", dtype=torch.bfloat16):
         tokens = network.aggregator(pictures)
@@ -130,7 +138,7 @@ def loss_of(network: nn.Module, images: Tensor, pose: Tensor, depth: Tensor, poi
 
 
 def build() -> nn.Module:
-    """The network with weights drawn for learning from scratch (released LayerScales start at 0.01, which is slow here)."""
+    """The network with weights drawn for learning from scratch (released LayerScales, 0.01, learn slowly)."""
     torch.manual_seed(0)
     network = build_model("vggt", CONFIG)
     for name, parameter in network.named_parameters():
@@ -159,14 +167,16 @@ def optimizers(network: nn.Module, name: str, lr: float) -> list[torch.optim.Opt
     for key, parameter in network.named_parameters():
         in_block = "blocks" in key
         (hidden if name == "muon" and in_block and parameter.dim() == 2 else other).append(parameter)
-    result: list[torch.optim.Optimizer] = [torch.optim.AdamW(other, lr=lr, betas=(0.9, 0.98), weight_decay=0.02)]
+    result: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(other, lr=lr, betas=(0.9, 0.98), weight_decay=0.02)
+    ]
     if hidden:
         result.append(torch.optim.Muon(hidden, lr=lr, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"))
     return result
 
 
 @torch.no_grad()
-def quality(network: nn.Module, count: int, reference: Tensor | None) -> dict[str, float]:
+def quality(network: nn.Module, count: int) -> dict[str, float]:
     """AUC@30/15/5 and AbsRel on rooms that are neither trained on nor held out for the published figures."""
     plans = [plan_room(i, views=4, seed=999, split="calibration", world=MINI_WORLD) for i in range(count)]
     angles, relative_depth = [], []
@@ -200,7 +210,8 @@ def pair_errors(pose: Tensor, cameras: Tensor) -> Tensor:
     predicted[..., :3, 3] = pose[..., :3]
     first, second = torch.triu_indices(pose.shape[1], pose.shape[1], 1)
     relative = [
-        (torch.linalg.inv(e @ torch.linalg.inv(e[:, :1])))[:, first] @ (e @ torch.linalg.inv(e[:, :1]))[:, second]
+        (torch.linalg.inv(e @ torch.linalg.inv(e[:, :1])))[:, first]
+        @ (e @ torch.linalg.inv(e[:, :1]))[:, second]
         for e in (predicted, cameras)
     ]
     trace = (relative[0][..., :3, :3].mT @ relative[1][..., :3, :3]).diagonal(dim1=-2, dim2=-1).sum(-1)
@@ -220,15 +231,24 @@ def synchronise(network: nn.Module, world_size: int) -> None:
 
 def save(path: Path, state: dict) -> None:
     torch.save(state, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
+    path.with_suffix(".tmp").replace(path)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for state.pt and log.jsonl, outside the repository")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for state.pt and log.jsonl, outside the repository"
+    )
     parser.add_argument("--frames", type=int, default=900_000, help="pictures to train on in all")
-    parser.add_argument("--absolute", type=int, default=100_000, help="of these, in the frame of the fixed reference camera")
-    parser.add_argument("--decay", type=int, default=200_000, help="of these, with the learning rate falling to zero at the end")
+    parser.add_argument(
+        "--absolute", type=int, default=100_000, help="of these, in the frame of the fixed reference camera"
+    )
+    parser.add_argument(
+        "--decay",
+        type=int,
+        default=200_000,
+        help="of these, with the learning rate falling to zero at the end",
+    )
     parser.add_argument("--batch", type=int, default=32, help="pictures a step and process")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--optimizer", choices=["muon", "adamw"], default="muon")
@@ -282,20 +302,43 @@ def main() -> None:
                 average[name].lerp_(parameter, 1 - keep)
         tail = {k: 0.98 * tail.get(k, v) + 0.02 * v for k, v in parts.items()}
         if rank == 0 and step % 50 == 0:
-            record = {"step": step, "frames": frames, "seconds": round(time.time() - started), "lr": args.lr * factor}
+            record = {
+                "step": step,
+                "frames": frames,
+                "seconds": round(time.time() - started),
+                "lr": args.lr * factor,
+            }
             record |= {k: round(v, 4) for k, v in tail.items()}
             if step % 500 == 0:
                 current = {name: p.detach().clone() for name, p in network.named_parameters()}
                 network.load_state_dict(average, strict=False)
-                record |= quality(network, 24, reference)
+                record |= quality(network, 24)
                 network.load_state_dict(current, strict=False)
                 saved = [optimizer.state_dict() for optimizer in steps_of]
-                save(state_file, {"network": network.state_dict(), "average": average, "optimizers": saved, "frames": frames, "step": step})
+                save(
+                    state_file,
+                    {
+                        "network": network.state_dict(),
+                        "average": average,
+                        "optimizers": saved,
+                        "frames": frames,
+                        "step": step,
+                    },
+                )
             with (args.out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(record) + "\n")
     if rank == 0:
         saved = [optimizer.state_dict() for optimizer in steps_of]
-        save(state_file, {"network": network.state_dict(), "average": average, "optimizers": saved, "frames": frames, "step": step})
+        save(
+            state_file,
+            {
+                "network": network.state_dict(),
+                "average": average,
+                "optimizers": saved,
+                "frames": frames,
+                "step": step,
+            },
+        )
 
 
 if __name__ == "__main__":

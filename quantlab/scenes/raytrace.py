@@ -1,4 +1,4 @@
-"""A vectorised ray tracer for box rooms with boxes, spheres and cylinders. It knows geometry and colour, not how rooms are drawn at random.
+"""A vectorised ray tracer for box rooms with boxes, spheres and cylinders. Geometry and colour; no randomness.
 
 World axes: x right, y down, z away from the viewer (OpenCV), in scene units; the room is an axis-aligned box around the
 origin whose floor is the plane of greatest y.

@@ -1,4 +1,4 @@
-"""Built-in scenes: furnished rooms drawn at random and ray traced, with exact depth, cameras and points. Not a photo-realistic renderer.
+"""Built-in scenes: furnished rooms drawn at random, with exact depth, cameras and points. Not photo-realistic.
 
 Every room is decided by (split, seed, index) alone, so held-out rooms never meet training rooms, and
 room 5 of 8 is room 5 of 100.
@@ -66,7 +66,8 @@ class RoomPlan:
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """B rooms drawn from S views: images uint8 [B,S,H,W,3], depth float32 [B,S,H,W], camera_from_world float64
-    [B,S,4,4], intrinsics float64 [B,S,3,3]; pixel (u, v) looks along ((u - W/2)/fx, (v - H/2)/fy, 1)."""
+    [B,S,4,4], intrinsics float64 [B,S,3,3]; pixel (u, v) looks along ((u - W/2)/fx, (v - H/2)/fy, 1).
+    """
 
     images: Tensor
     depth: Tensor
