@@ -114,6 +114,19 @@ def room(side: int = 96, views: int = 4, noise: float = 0.0, tilt: float = 0.0) 
     )
 
 
+STRICT_PAGE = """<!doctype html><meta charset="utf-8"><title>waiting</title><link rel="icon" href="data:,">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'self'; img-src data: blob:">
+<div id="v"></div><script id="payload" type="application/octet-stream;base64">{payload}</script>
+<script type="module" src="/strict.js"></script>"""
+STRICT_SCRIPT = """import { mount } from "/viewer.js";
+const element = document.getElementById("v");
+element.style.height = "400px";
+const viewer = mount(element, { theme: "dark" });
+viewer.setPayload(document.getElementById("payload").textContent);
+document.title = `${viewer.screenshot().length > 20000} ${getComputedStyle(viewer.root).display}`;
+"""
+
+
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Say nothing: the test reports what matters."""
@@ -125,6 +138,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     left = room()
     (folder / "index.html").write_text(PAGE)
     (folder / "viewer.js").write_bytes((static_folder() / "viewer.js").read_bytes())
+    payload = pack_clouds(left, room(noise=0.06), limit=5000).data
+    (folder / "strict.html").write_text(STRICT_PAGE.format(payload=base64.b64encode(payload).decode()))
+    (folder / "strict.js").write_text(STRICT_SCRIPT)
     (folder / "pair.bin").write_bytes(pack_clouds(left, room(noise=0.06, tilt=0.03), scene="room").data)
     (folder / "better.bin").write_bytes(pack_clouds(left, room(noise=0.01), scene="room").data)
     (folder / "other.bin").write_bytes(pack_clouds(room(side=40, views=2), scene="other").data)
@@ -404,3 +420,9 @@ def test_the_widget_entry_follows_its_traits_and_writes_back(page: Any) -> None:
     assert (seen["second"], seen["written"]) == ("error", "split")
     assert seen["picked"] >= 0
     assert (seen["left"], seen["children"]) == (0, 0)
+
+
+def test_it_runs_under_the_content_policy_of_an_offline_report(page: Any, site: str) -> None:
+    page.goto(f"{site}/strict.html")
+    page.locator("canvas").wait_for()
+    assert page.title() == "true flex"

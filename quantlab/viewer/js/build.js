@@ -1,6 +1,12 @@
 // Bundles src/ into ../static/viewer.js and writes the licences of what went in; nothing of this runs in the lab.
-import { readFileSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
+
+// A test compares this with the sources, so that a bundle that was not rebuilt is noticed without Node.
+const digest = createHash("sha256");
+const sources = readdirSync("src").sort().map((name) => `src/${name}`);
+for (const name of [...sources, "build.js", "package-lock.json"]) digest.update(readFileSync(name));
 
 const result = await build({
   entryPoints: ["src/index.js"],
@@ -11,6 +17,7 @@ const result = await build({
   target: "es2022",
   charset: "utf8",
   legalComments: "inline",
+  banner: { js: `// QuantLab viewer, sources sha256 ${digest.digest("hex")}` },
   metafile: true,
   logLevel: "info",
 });

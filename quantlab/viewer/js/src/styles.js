@@ -23,7 +23,7 @@ button {
 button:hover { color: var(--text); }
 button[aria-pressed="true"] { color: var(--text); border-bottom-color: var(--text); }
 button:disabled { color: var(--rule); cursor: default; }
-.modes { gap: 0; margin-left: -8px; }
+.modes { gap: 0; margin: 0 -8px; flex: none; }
 .frames { gap: 0; overflow-x: auto; scrollbar-width: none; }
 .frames button { padding: 0 6px; }
 .frames .name { margin-right: 4px; }
@@ -32,7 +32,8 @@ input[type="range"] { width: 88px; height: 16px; margin: 0; accent-color: var(--
 output { min-width: 30px; color: var(--text); }
 .wide { display: none; }
 @container (min-width: 840px) { .wide { display: flex; } }
-@container (max-width: 640px) { .narrow-hides { display: none; } .bar { gap: 8px; } input[type="range"] { width: 64px; } }
+@container (max-width: 744px) { .narrow-hides { display: none; } input[type="range"] { width: 72px; } }
+@container (max-width: 560px) { .bar { gap: 8px; } button { padding: 0 5px; } input[type="range"] { width: 48px; } }
 .stage { position: relative; flex: 1; min-height: 0; background: var(--canvas); overflow: hidden; }
 canvas { position: absolute; inset: 0; width: 100%; height: 100%; display: block; touch-action: none; cursor: grab; }
 canvas:active { cursor: grabbing; }

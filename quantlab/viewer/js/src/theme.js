@@ -8,8 +8,10 @@ export const THEMES = {
     quiet: "#5c6873",
     rule: "#d8dde2",
     focus: "#2b6cb0",
-    left: "#4d6780",
-    right: "#b4560c",
+    full: "#4d6780",
+    quantized: "#b4560c",
+    truth: "#4f7062",
+    former: "#c99a72",
     mark: "#11161a",
   },
   dark: {
@@ -19,8 +21,10 @@ export const THEMES = {
     quiet: "#97a3ad",
     rule: "#323a42",
     focus: "#7fb2e5",
-    left: "#9db6cc",
-    right: "#f09a4a",
+    full: "#9db6cc",
+    quantized: "#f09a4a",
+    truth: "#a3c2b2",
+    former: "#9c7452",
     mark: "#ffffff",
   },
 };
@@ -51,6 +55,13 @@ export function errorGradient(theme) {
 
 function channels(hex) {
   return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+}
+
+const MEANINGS = { "full precision": "full", quantized: "quantized", "ground truth": "truth", former: "former" };
+
+/** The colours of the two sides: by what they are, not by where they stand; a name of its own takes its side's usual one. */
+export function sideColours(theme, labels = []) {
+  return ["full", "quantized"].map((usual, side) => THEMES[theme][MEANINGS[labels[side]] ?? usual]);
 }
 
 /** The theme a name stands for; "auto" follows the system. */

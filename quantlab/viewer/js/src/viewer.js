@@ -10,7 +10,7 @@ import { Probe } from "./probe.js";
 import { Rig } from "./rig.js";
 import { Stage } from "./stage.js";
 import { CSS } from "./styles.js";
-import { errorPalette, resolveTheme, THEMES } from "./theme.js";
+import { errorPalette, resolveTheme, sideColours, THEMES } from "./theme.js";
 import { Toolbar } from "./toolbar.js";
 import { unpack } from "./unpack.js";
 import { clamp, firstView, surveyScene } from "./view.js";
@@ -92,7 +92,7 @@ export class Viewer {
     Object.assign(this.state, change);
     if (this.stage) {
       if ("frames" in change) this.stage.frames.set(this.state.frames);
-      if ("cameras" in change) this.#rebuildFrusta();
+      if ("cameras" in change) this.#colourSides();
     }
     this.#showOverlay();
     this.invalidate();
@@ -127,7 +127,7 @@ export class Viewer {
       delete this.state.camera;
     }
     this.#probe.setData(data, { isNewScene });
-    this.#rebuildFrusta();
+    this.#colourSides();
     this.#showOverlay();
     this.invalidate();
   }
@@ -136,7 +136,7 @@ export class Viewer {
     this.data = null;
     this.#probe.setData(null, { isNewScene: true });
     this.stage?.setClouds(null);
-    this.#rebuildFrusta();
+    this.#colourSides();
     this.#showOverlay();
     this.invalidate();
   }
@@ -150,12 +150,12 @@ export class Viewer {
 
   setTheme(theme) {
     this.state.theme = theme;
-    this.colours = THEMES[resolveTheme(theme)];
-    for (const [name, colour] of Object.entries(this.colours)) this.root.style.setProperty(`--${name}`, colour);
-    this.root.style.colorScheme = resolveTheme(theme);
-    this.stage?.setBackground(this.colours.canvas);
-    this.stage?.palette.set(errorPalette(resolveTheme(theme)));
-    this.#rebuildFrusta();
+    const name = resolveTheme(theme);
+    for (const [role, colour] of Object.entries(THEMES[name])) this.root.style.setProperty(`--${role}`, colour);
+    this.root.style.colorScheme = name;
+    this.stage?.setBackground(THEMES[name].canvas);
+    this.stage?.palette.set(errorPalette(name));
+    this.#colourSides();
     this.#showOverlay();
     this.invalidate();
   }
@@ -248,12 +248,14 @@ export class Viewer {
     this.#draw();
   }
 
-  #rebuildFrusta() {
-    this.stage?.setFrusta([this.colours.left, this.colours.right], this.state.cameras && Boolean(this.data));
+  #colourSides() {
+    const [left, right] = sideColours(resolveTheme(this.state.theme), this.data?.meta.labels);
+    this.root.style.setProperty("--left", left);
+    this.root.style.setProperty("--right", right);
+    this.stage?.setFrusta([left, right], this.state.cameras && Boolean(this.data));
   }
 
   #showOverlay() {
-    if (!this.overlay || !this.colours) return;
     const { data, state } = this;
     this.overlay.show({ ...state, theme: resolveTheme(state.theme) }, data?.meta ?? null, describeScene(data, state, this.#message));
     this.toolbar.show(state, data?.meta.frames ?? 0);
