@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,19 @@ def tracked() -> list[Path]:
     if listed.returncode != 0:
         pytest.skip("not a git checkout")
     return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def test_everything_beside_the_code_is_shipped_in_the_wheel() -> None:
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    shipped = {
+        path
+        for package, globs in data.items()
+        for glob in globs
+        for path in (ROOT / package.replace(".", "/")).glob(glob)
+    }
+    source = ROOT / "quantlab" / "viewer" / "js"
+    beside = {path for path in tracked() if path.is_relative_to(ROOT / "quantlab") and path.suffix != ".py"}
+    assert not {short(path) for path in beside - shipped if source not in path.parents}
 
 
 def test_what_is_shipped_is_small() -> None:

@@ -1,0 +1,109 @@
+"""Faults R1 to R11: recipes from a stranger, a newer version, or a tired person."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+import quantlab as ql
+
+
+def written(**changes: object) -> str:
+    return json.dumps({**ql.Recipe.preset("rtn").to_dict(), **changes})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "not a recipe",
+        "[1, 2]",
+        "null",
+        "[" * 100_000,
+        "{" * 100_000,
+        '{"a": ' * 5000,
+        "\0",
+        "\N{BOM}{}",
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("read", [ql.Recipe.from_json, ql.Recipe.from_yaml], ids=["json", "yaml"])
+def test_r1_what_is_no_recipe_is_refused(lab, refused, read, text: str) -> None:
+    with refused():
+        lab.recipe = read(text)
+
+
+def test_r1_a_file_that_is_no_text_is_refused_by_name(lab, refused, tmp_path) -> None:
+    (tmp_path / "recipe.yaml").write_bytes(b"\xff\xfe\x00\x01" * 100)
+    with refused("recipe.yaml"):
+        lab.recipe = ql.Recipe.load(tmp_path / "recipe.yaml")
+
+
+def test_r2_an_unknown_entry_is_named(lab, refused) -> None:
+    with refused("colour"):
+        lab.recipe = ql.Recipe.from_json(written(colour="red"))
+
+
+@pytest.mark.parametrize("number", [0, -1, "1", None, 1.5, True])
+def test_r3_another_format_number_is_refused(lab, refused, number: object) -> None:
+    with refused("format"):
+        lab.recipe = ql.Recipe.from_json(written(format=number))
+
+
+@pytest.mark.parametrize("bits", [True, 8.0, "8", math.nan, 1, 9, 17, -4, 10**400, None, [8]], ids=repr)
+def test_r4_bits_that_are_no_bits_are_refused_where_they_stand(lab, refused, bits: object) -> None:
+    with refused("weights"):
+        lab.set("*blocks.0*", weights=bits)
+
+
+def test_r4_an_overflowing_number_in_a_file_is_refused(lab, refused) -> None:
+    with refused("weights"):
+        lab.recipe = ql.Recipe.from_json(written(defaults={"weights": 4}).replace("4", "1e400"))
+
+
+@pytest.mark.parametrize(
+    "method", ["quantlab/evil.py:Rotation", "os.system", "../rotation", "hadamar", "Hadamard"]
+)
+def test_r5_r6_a_method_is_a_known_name_and_never_a_path(lab, refused, method: str) -> None:
+    with refused("hadamard"):
+        lab.set("*", rotation=method)
+
+
+def test_r6_an_unknown_preset_lists_the_known(lab, refused) -> None:
+    with refused("rtn", "quarot", "taptq"):
+        lab.recipe = ql.Recipe.preset("magic")
+
+
+def test_r7_a_group_size_that_does_not_divide_a_layer_is_named_in_the_plan(lab) -> None:
+    lab.set("*", weight_granularity="group", group_size=16)
+    plan = lab.plan()
+    told = " ".join([*plan.warnings, *(layer.reason for layer in plan.layers.values())])
+    assert "16" in told
+    assert any(name in told for name in plan.layers)
+
+
+def test_r8_a_rule_that_matches_nothing_is_told(lab) -> None:
+    lab.recipe = lab.recipe.set("*.global_blokcs.3.*", weights=8)
+    assert any("global_blokcs" in warning for warning in lab.plan().warnings)
+
+
+def test_r8_a_recipe_that_keeps_everything_is_told(lab) -> None:
+    lab.recipe = lab.recipe.set("*", keep=True)
+    plan = lab.plan()
+    assert not any(layer.quantized for layer in plan.layers.values())
+    assert plan.warnings
+
+
+def test_r10_a_recipe_made_for_another_network_says_that_its_rules_match_nothing(lab) -> None:
+    recipe = ql.Recipe.preset("rtn").set("aggregator.frame_blocks.0.attn.qkv", weights=8)
+    lab.recipe = recipe
+    assert any("aggregator.frame_blocks.0.attn.qkv" in warning for warning in lab.plan().warnings)
+    assert lab.evaluate().full_precision.outputs
+
+
+def test_r11_a_recipe_of_a_newer_quantlab_says_so(lab, refused) -> None:
+    with refused("newer"):
+        lab.recipe = ql.Recipe.from_json(written(format=2, invention={"a": 1}))
