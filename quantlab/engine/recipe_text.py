@@ -21,6 +21,7 @@ _ENTRIES = ("format", "name", "scope", "seed", "defaults", "rules")
 
 def recipe_from(data: Any, place: str) -> Recipe:
     """Build a recipe from plain data; see `Recipe.from_dict`."""
+    Recipe(format=_dict(data, place).get("format", FORMAT))  # before new entries are called unknown
     entries = _dict(data, place, _ENTRIES)
     if "format" not in entries:
         _refuse("the recipe does not state its format", place, f"Add format: {FORMAT}.")
