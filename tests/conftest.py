@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -25,7 +26,14 @@ CHROMIUM_ARGUMENTS = [
 ]
 """Software GL, and no calls home."""
 
-LOCAL = ("http://127.0.0.1", "http://localhost", "ws://127.0.0.1", "ws://localhost", "data:", "blob:", "about:")
+LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
+LOCAL_SCHEMES = {"data", "blob", "about"}
+
+
+def is_local(url: str) -> bool:
+    """Whether a request for ``url`` stays on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme in LOCAL_SCHEMES or parts.hostname in LOCAL_HOSTS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -92,7 +100,7 @@ def page(browser: Any) -> Iterator[Any]:
     trouble: list[str] = []
 
     def gate(route: Any) -> None:
-        if route.request.url.startswith(LOCAL):
+        if is_local(route.request.url):
             route.continue_()
         else:
             trouble.append(f"request left this machine: {route.request.url[:200]}")
@@ -100,6 +108,7 @@ def page(browser: Any) -> Iterator[Any]:
 
     context.route("**/*", gate)
     page = context.new_page()
+    page.on("websocket", lambda socket: is_local(socket.url) or trouble.append(f"socket left: {socket.url}"))
     page.on("pageerror", lambda error: trouble.append(f"script error: {error}"))
     yield page
     context.close()
