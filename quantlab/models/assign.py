@@ -1,4 +1,4 @@
-"""Putting a checkpoint's tensors into a network: recognise, compare names and shapes, assign. It reads no files itself."""
+"""Putting a checkpoint's tensors into a network: recognise, compare names and shapes, assign. It reads no files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dense prediction heads (DPT): token maps of four layers fused to a full-resolution map. Depth, points and track features."""
+"""Dense prediction heads (DPT) for depth, points and track features; four layers fused to one map. No cameras."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class ResidualConvUnit(nn.Module):
         self.conv2 = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Refine ``x`` [frames, features, h, w]."""
         x = F.relu(x)
         out: Tensor = self.conv2(F.relu(self.conv1(x)))
         return out + x
@@ -167,10 +168,7 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 def activate_dense(raw: Tensor, activation: str) -> tuple[Tensor, Tensor]:
     """Split [..., channels, H, W] into values [..., H, W, channels - 1] and confidence 1 + exp(c) [..., H, W]."""
     value, logit = raw.movedim(-3, -1).split((raw.shape[-3] - 1, 1), dim=-1)
-    if activation == "exp":
-        value = value.exp()
-    else:
-        value = value.sign() * torch.expm1(value.abs())
+    value = value.exp() if activation == "exp" else value.sign() * torch.expm1(value.abs())
     return value, 1 + logit.squeeze(-1).exp()
 
 

@@ -1,9 +1,8 @@
-"""Finding weight files: built-in assets, the user's model folder, the hub's cache, a download. It opens none of them."""
+"""Finding weight files: the user's model folder, the hub's cache, a download. It opens none of them."""
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from platformdirs import user_data_path
@@ -11,23 +10,6 @@ from platformdirs import user_data_path
 from quantlab.errors import CheckpointError
 
 HUB_FILES = {"vggt-1b": ("facebook/VGGT-1B", "model.safetensors")}
-
-
-def asset(name: str) -> Path:
-    """The path of a file shipped with QuantLab, in a checkout or in an installation.
-
-    Raises:
-        CheckpointError: The file is in neither place.
-    """
-    places = (Path(__file__).parents[2] / "assets", Path(sys.prefix) / "share" / "quantlab" / "assets")
-    for place in places:
-        if (place / name).is_file():
-            return place / name
-    raise CheckpointError(
-        "a file that QuantLab ships is absent",
-        place=str(places[0] / name),
-        remedy="Restore the assets folder of the repository (git checkout -- assets).",
-    )
 
 
 def models_folder() -> Path:

@@ -25,6 +25,7 @@ class LayerNorm(nn.LayerNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis of ``x``."""
         return super().forward(x.float() if torch.is_autocast_enabled(x.device.type) else x)
 
 
@@ -36,6 +37,7 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), init))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Scale the last axis of ``x``."""
         return x * self.gamma
 
 
@@ -49,6 +51,7 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(hidden, dim if out is None else out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform ``x`` [..., dim]."""
         out: Tensor = self.fc2(self.act(self.fc1(x)))
         return out
 

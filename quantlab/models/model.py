@@ -118,7 +118,9 @@ class Model:
             with torch.no_grad():
                 outputs: dict[str, Tensor] = self.network(tensor.to(self.device))
         except (torch.OutOfMemoryError, RuntimeError) as error:
-            raise _memory_error(error, tensor) from error
+            if _is_memory_error(error):
+                raise _memory_error(error, tensor) from error
+            raise
         return outputs
 
     def decode(
@@ -176,12 +178,12 @@ def _check_outputs(outputs: Mapping[str, Tensor], name: str, points: Points) -> 
             )
 
 
-def _memory_error(error: RuntimeError, tensor: Tensor) -> Exception:
-    """A DeviceError when memory ran out; any other error is a bug and stays as it is."""
-    if not isinstance(error, torch.OutOfMemoryError) and not re.search(
-        "out of memory|not enough memory", str(error)
-    ):
-        return error
+def _is_memory_error(error: RuntimeError) -> bool:
+    exhausted = re.search("out of memory|not enough memory", str(error)) is not None
+    return isinstance(error, torch.OutOfMemoryError) or exhausted
+
+
+def _memory_error(error: RuntimeError, tensor: Tensor) -> DeviceError:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     frames, (height, width) = tensor.shape[-4], tensor.shape[-2:]

@@ -1,4 +1,4 @@
-"""Planting activation outliers without changing what a network computes. An experiment's tool, not a quantization method."""
+"""Planting activation outliers without changing what a network computes. A tool of experiments, no method."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from quantlab.models.layers import Block
 from quantlab.models.vggt import VGGT
+from quantlab.models.vit import REGISTERS
 
 # Powers of two, so that scaling and unscaling cancel without any rounding: the function stays the same to the bit.
 FACTORS = (4.0, 8.0, 16.0)
@@ -51,15 +52,13 @@ def _blocks(network: VGGT) -> Iterator[tuple[str, Block]]:
 def _special_token_peaks(network: VGGT, seed: int) -> dict[str, Tensor]:
     """Largest magnitude per input channel over the special tokens, of the layers that planting feeds."""
     peaks: dict[str, Tensor] = {}
-    frame = (
-        network.aggregator.special_tokens
-        + (network.config.aggregator.img_size // network.aggregator.patch_size) ** 2
-    )
+    patches = (network.config.aggregator.img_size // network.aggregator.patch_size) ** 2
 
     def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        specials = 1 + REGISTERS if name.startswith("patch_embed.") else network.aggregator.special_tokens
+
         def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            # Encoder and trunk have equally many special tokens in front of equally many patches.
-            tokens = inputs[0].reshape(-1, frame, inputs[0].shape[-1])[:, : network.aggregator.special_tokens]
+            tokens = inputs[0].reshape(-1, specials + patches, inputs[0].shape[-1])[:, :specials]
             peaks[name] = tokens.abs().amax(dim=(0, 1)).cpu()
 
         return layer.register_forward_pre_hook(note)

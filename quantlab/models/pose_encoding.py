@@ -35,7 +35,7 @@ def cameras_from_code(code: Tensor, height: int, width: int) -> tuple[Tensor, Te
 
 
 def code_from_cameras(camera_from_world: Tensor, intrinsics: Tensor, height: int, width: int) -> Tensor:
-    """The pose code (..., 9) of poses (..., 3 or 4, 4) and intrinsics (..., 3, 3); the scalar part is never negative."""
+    """The pose code (..., 9) of poses (..., 3 or 4, 4) and intrinsics (..., 3, 3), with qw not negative."""
     fov_h = 2 * torch.atan(height / 2 / intrinsics[..., 1, 1])
     fov_w = 2 * torch.atan(width / 2 / intrinsics[..., 0, 0])
     quaternion = quaternion_from_rotation(camera_from_world[..., :3, :3])

@@ -1,4 +1,4 @@
-"""From pictures to the network's input: published crop and pad, and a square cut for small models. It loads no scenes."""
+"""From pictures to the network's input: published crop and pad, and a square cut for small models. No scenes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What any torch module is made of, for quantization: layers, blocks, branches. It knows names and shapes, no network."""
+"""What any torch module is made of, for quantization: layers, blocks, branches. It knows no network by class."""
 
 from __future__ import annotations
 

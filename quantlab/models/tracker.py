@@ -135,7 +135,7 @@ def correlate(pyramid: Sequence[Tensor], state: Tensor, coordinates: Tensor, rad
 
 
 def sample(features: Tensor, coordinates: Tensor) -> Tensor:
-    """Bilinear samples [B, N, C] of ``features`` [B, C, rows, columns] at (x, y) pixels [B, N, 2], clamped at the border."""
+    """Bilinear samples [B, N, C] of ``features`` [B, C, rows, columns] at (x, y) [B, N, 2], clamped at the border."""
     return _grid_sample(features, coordinates[:, None], padding="border")[:, :, 0].transpose(1, 2)
 
 

@@ -1,4 +1,4 @@
-"""The tracker's transformer: attention over time per track, and over tracks through virtual ones. No correlation here."""
+"""The tracker's transformer: attention over time, and over tracks through virtual ones. No correlation here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VGGT: images in, cameras, depth, points and tracks out, with the published state-dict names. No files, no pictures."""
+"""VGGT: images in, cameras, depth, points and tracks out, with the published names. No files, no pictures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from quantlab.errors import SceneError
 from quantlab.models.aggregator import Aggregator
 from quantlab.models.camera_head import CameraHead
 from quantlab.models.config import VGGTConfig
@@ -56,6 +57,7 @@ class VGGT(nn.Module):
             and ``images`` [B,S,3,H,W]. Entries of absent heads are left out.
         """
         images = images[None] if images.dim() == 4 else images
+        _check_images(images, self.config.aggregator.patch_size)
         device = images.device.type
         with _precision(device, self.compute_dtype):
             tokens = self.aggregator(images, keep=self._layers_needed(query_points))
@@ -93,6 +95,16 @@ class VGGT(nn.Module):
         dense = tracking or self.depth_head is not None or self.point_head is not None
         needed = set(self.config.layers) if dense else set()
         return needed | {self._last_layer} if self.camera_head is not None else needed
+
+
+def _check_images(images: Tensor, patch: int) -> None:
+    height, width = images.shape[-2:]
+    if images.dim() != 5 or images.shape[2] != 3 or 0 in images.shape or height % patch or width % patch:
+        raise SceneError(
+            f"the network's input is {list(images.shape)}",
+            place="images",
+            remedy=f"Give [S, 3, H, W] or [B, S, 3, H, W] with H and W multiples of {patch}.",
+        )
 
 
 def _precision(device: str, dtype: torch.dtype) -> AbstractContextManager[object]:

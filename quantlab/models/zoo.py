@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
+from quantlab.assets import asset
 from quantlab.errors import CheckpointError, DeviceError
 from quantlab.models.assign import network_for
 from quantlab.models.checkpoint import open_checkpoint
-from quantlab.models.hub import asset, hub_file
+from quantlab.models.hub import hub_file
 from quantlab.models.model import Model
 from quantlab.models.networks import build_model
 from quantlab.models.outliers import plant_outliers

@@ -44,7 +44,15 @@ def test_outputs_equal_the_published_ones(network: VGGT, case: str) -> None:
         height, width = golden["in.images"].shape[-2:]
         pose, intrinsics = cameras_from_code(outputs["pose_enc"], height, width)
     found = outputs | {"extrinsic": pose[..., :3, :], "intrinsic": intrinsics}
-    for name in ("pose_enc", "depth", "depth_conf", "world_points", "world_points_conf", "extrinsic", "intrinsic"):
+    for name in (
+        "pose_enc",
+        "depth",
+        "depth_conf",
+        "world_points",
+        "world_points_conf",
+        "extrinsic",
+        "intrinsic",
+    ):
         assert relative(found[name], golden[f"out.{name}"]) <= 2e-5, name
     if "in.query_points" in golden:
         assert relative(found["track"], golden["out.track"]) <= 2e-5

@@ -1,4 +1,4 @@
-"""Single parts of the networks against published values: rotary tables, position embeddings, activations, pose codes."""
+"""Single parts of the networks against published values: rotary tables, embeddings, activations, pose codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What VGGT promises beyond its numbers: training works, frames can be cut apart, chunks and precision change nothing else."""
+"""What VGGT promises beyond its numbers: it trains, frames can be cut apart, chunks change nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from quantlab.errors import CheckpointError
+from quantlab.errors import CheckpointError, SceneError
 from quantlab.models import layers
 from quantlab.models.vggt import VGGT
 from quantlab.models.zoo import build_model
@@ -26,7 +26,7 @@ def network() -> VGGT:
     assert isinstance(built, VGGT)
     with torch.no_grad():
         for name, parameter in built.named_parameters():
-            if name.endswith("gamma") or name.endswith("_token"):
+            if name.endswith(("gamma", "_token")):
                 parameter.normal_()
     return built.eval()
 
@@ -61,7 +61,9 @@ def test_cut_frames_leave_the_aggregator_blind_to_each_other(network: VGGT, imag
     torch.testing.assert_close(*alone)
 
 
-def test_one_frame_gives_the_same_with_and_without_cross_frame_attention(network: VGGT, images: Tensor) -> None:
+def test_one_frame_gives_the_same_with_and_without_cross_frame_attention(
+    network: VGGT, images: Tensor
+) -> None:
     expected = run(network, images[:, :1])["depth"]
     network.aggregator.cross_frame = False
     torch.testing.assert_close(run(network, images[:, :1])["depth"], expected)
@@ -74,7 +76,9 @@ def test_the_chunk_size_of_the_dense_heads_changes_nothing(network: VGGT, images
     torch.testing.assert_close(run(network, images)["depth"], expected["depth"])
 
 
-def test_bfloat16_keeps_residual_stream_and_heads_in_float32_and_stays_near(network: VGGT, images: Tensor) -> None:
+def test_bfloat16_keeps_residual_stream_and_heads_in_float32_and_stays_near(
+    network: VGGT, images: Tensor
+) -> None:
     expected = run(network, images)
     network.compute_dtype = torch.bfloat16
     seen: dict[str, torch.dtype] = {}
@@ -91,12 +95,19 @@ def test_bfloat16_keeps_residual_stream_and_heads_in_float32_and_stays_near(netw
     found = run(network, images)
     for hook in hooks:
         hook.remove()
-    assert seen == {"linear": torch.bfloat16, "norm": torch.float32, "residual": torch.float32, "head": torch.float32}
+    assert seen == {
+        "linear": torch.bfloat16,
+        "norm": torch.float32,
+        "residual": torch.float32,
+        "head": torch.float32,
+    }
     assert not torch.equal(found["depth"], expected["depth"])
     torch.testing.assert_close(found["depth"], expected["depth"], rtol=0.1, atol=0.05)
 
 
-def test_another_attention_can_be_put_in(network: VGGT, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_attention_can_be_put_in(
+    network: VGGT, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = run(network, images)["depth"]
 
     def by_hand(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -132,3 +143,9 @@ def test_a_wrong_configuration_names_its_fault(config: dict[str, object]) -> Non
 def test_an_unknown_network_names_the_known_ones() -> None:
     with pytest.raises(CheckpointError, match="vggt"):
         build_model("vgtt")
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 30, 32), (2, 1, 32, 32), (0, 3, 32, 32), (3, 32, 32)])
+def test_an_input_of_a_wrong_shape_is_refused(network: VGGT, shape: tuple[int, ...]) -> None:
+    with pytest.raises(SceneError, match="multiples of 8"):
+        network(torch.zeros(shape))
