@@ -181,7 +181,7 @@ def page(browser: Any, site: str) -> Iterator[Any]:
     yield opened
     opened.close()
     assert strangers == []
-    assert problems == []
+    assert [text for text in problems if "404" not in text] == []
 
 
 def show(page: Any, name: str = "pair.bin") -> None:
@@ -426,3 +426,73 @@ def test_it_runs_under_the_content_policy_of_an_offline_report(page: Any, site: 
     page.goto(f"{site}/strict.html")
     page.locator("canvas").wait_for()
     assert page.title() == "true flex"
+
+
+def test_a_lost_graphics_device_is_told_and_comes_back(page: Any) -> None:
+    show(page)
+    before = pixels(page)
+    page.evaluate(
+        """() => {
+          window.device = viewer.stage.renderer.getContext().getExtension('WEBGL_lose_context');
+          device.loseContext();
+        }"""
+    )
+    page.get_by_text("The graphics device was lost").wait_for(timeout=2000)
+    page.evaluate("device.restoreContext()")
+    page.get_by_text("The graphics device was lost").wait_for(state="hidden", timeout=2000)
+    settle(page)
+    assert np.abs(pixels(page) - before).mean() < 0.05
+
+
+def test_a_tap_probes_and_a_finger_turns(page: Any) -> None:
+    show(page)
+    fingers = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *places: tuple[int, int]) -> None:
+        points = [{"x": x, "y": y} for x, y in places]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (200, 260))
+    touch("touchEnd")
+    page.wait_for_function(
+        "() => events.some(event => event.type === 'pick' && event.index >= 0)", timeout=2000
+    )
+    before = page.evaluate("viewer.getCamera()")
+    touch("touchStart", (200, 240))
+    touch("touchMove", (230, 240))
+    touch("touchMove", (260, 240))
+    touch("touchEnd")
+    assert page.evaluate("viewer.getCamera()") != before
+
+
+def test_the_gradio_entry_follows_its_value_and_triggers_events(page: Any) -> None:
+    seen = page.evaluate(
+        """async () => {
+          const { attachGradio } = await import('/viewer.js');
+          viewer.dispose();
+          const element = document.body.insertBefore(document.createElement('div'), document.body.firstChild);
+          element.innerHTML = '<div class="quantlab-viewer" style="height: 300px"></div>';
+          const props = { value: { payload: '/pair.bin', mode: 'error' } };
+          const triggered = [];
+          let changed;
+          const shown = attachGradio(element, { props, watch: (_, f) => (changed = f), trigger: (...a) => triggered.push(a) });
+          const points = async (count) => {
+            while (shown.stats().points[0] !== count) await new Promise((done) => setTimeout(done, 20));
+          };
+          await points(36864);
+          props.value = { message: 'waiting' };
+          changed();
+          const kept = [shown.stats().points[0], shown.stats().mode, shown.root.textContent.includes('waiting')];
+          props.value = { payload: '/missing.bin' };
+          await changed();
+          const told = shown.root.textContent.includes('could not be loaded: the server answered 404');
+          props.value = { payload: '/other.bin' };
+          changed();
+          await points(3200);
+          shown.probe(200, 190);
+          document.body.classList.add('dark');
+          await new Promise((done) => setTimeout(done, 50));
+          return { kept, told, events: triggered.map(([name]) => name), theme: shown.state.theme };
+        }"""
+    )
+    assert seen == {"kept": [36864, "error", True], "told": True, "events": ["pick"], "theme": "dark"}

@@ -54,7 +54,7 @@ export function render({ model, el }) {
 
 /**
  * Gradio: `props.value` is {payload, ...settings}; payload is a URL, a data URL or base64. Called from js_on_load;
- * `watch` and `trigger` are Gradio's. A settings key that is missing keeps what the person chose.
+ * `watch` and `trigger` are Gradio's. A key that is missing keeps what is there.
  */
 export function attachGradio(element, { props, watch, trigger }) {
   const host = element.querySelector(".quantlab-viewer");
@@ -64,7 +64,7 @@ export function attachGradio(element, { props, watch, trigger }) {
   const update = async () => {
     const value = props.value ?? {};
     for (const [name, set] of Object.entries(SETTERS)) if (name in value) set(viewer, value[name]);
-    if (value.payload === shown) return;
+    if (!("payload" in value) || value.payload === shown) return;
     shown = value.payload;
     const turn = ++asked;
     try {

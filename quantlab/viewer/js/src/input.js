@@ -1,4 +1,4 @@
-// Keys and clicks: what each does to the viewer. Dragging is the rig's; the toolbar and the divider have their own.
+// Keys, clicks and a lost device: what each does to the viewer. Dragging is the rig's; the toolbar and the divider have their own.
 import { MODES } from "./layout.js";
 
 const TURN = (6 * Math.PI) / 180;
@@ -12,13 +12,17 @@ export function bindInput(viewer) {
   let down = null;
   viewer.canvas.addEventListener("pointerdown", (event) => {
     down = event.isPrimary && event.button === 0 ? [event.clientX, event.clientY] : null;
-    viewer.canvas.focus({ preventScroll: true });
   }, options);
   viewer.canvas.addEventListener("pointerup", (event) => {
     if (!down || Math.hypot(event.clientX - down[0], event.clientY - down[1]) > CLICK_PIXELS) return;
     const box = viewer.canvas.getBoundingClientRect();
     viewer.probe(event.clientX - box.left, event.clientY - box.top);
   }, options);
+  viewer.canvas.addEventListener("webglcontextlost", (event) => {
+    event.preventDefault();
+    viewer.setMessage("The graphics device was lost; the view returns when it does.");
+  }, options);
+  viewer.canvas.addEventListener("webglcontextrestored", () => viewer.setMessage(""), options);
   return () => end.abort();
 }
 

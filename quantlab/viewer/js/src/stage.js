@@ -26,7 +26,6 @@ export class Stage {
     liveContexts += 1;
     this.renderer.outputColorSpace = LinearSRGBColorSpace;
     this.renderer.autoClear = false;
-    this.renderer.setScissorTest(true);
     this.camera = new PerspectiveCamera(50, 1, 0.01, 100);
     this.frames = new FrameTable();
     this.palette = new PaletteTexture();
@@ -103,6 +102,7 @@ export class Stage {
   render(list, { threshold, pointSize, most }) {
     const started = performance.now();
     this.drawn = [0, 0];
+    this.renderer.setScissorTest(true);
     this.renderer.setClearColor(this.background, 1);
     for (const { side: index, heat, view, clip } of list) {
       if (clip.width <= 0) continue;

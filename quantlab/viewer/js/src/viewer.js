@@ -9,6 +9,7 @@ import { DRAG_POINTS } from "./points.js";
 import { Probe } from "./probe.js";
 import { Rig } from "./rig.js";
 import { Stage } from "./stage.js";
+import { readStats } from "./stats.js";
 import { CSS } from "./styles.js";
 import { errorPalette, resolveTheme, sideColours, THEMES } from "./theme.js";
 import { Toolbar } from "./toolbar.js";
@@ -58,11 +59,6 @@ export class Viewer {
     this.sizes = new ResizeObserver(() => this.#resize());
     this.sizes.observe(this.overlay.element);
     this.cadence.start(this.element);
-    this.canvas.addEventListener("webglcontextlost", (event) => {
-      event.preventDefault();
-      this.setMessage("The graphics device was lost; the view returns when it does.");
-    });
-    this.canvas.addEventListener("webglcontextrestored", () => this.setMessage(""));
     this.#resize();
   }
 
@@ -97,8 +93,6 @@ export class Viewer {
     this.#showOverlay();
     this.invalidate();
   }
-
-  // ---- data -------------------------------------------------------------------------------------------------
 
   /** The payload of pack.py: ArrayBuffer, DataView, typed array, data URL or base64. A damaged one is told, not thrown. */
   setPayload(payload) {
@@ -140,8 +134,6 @@ export class Viewer {
     this.#showOverlay();
     this.invalidate();
   }
-
-  // ---- settings ---------------------------------------------------------------------------------------------
 
   setMode(mode) {
     if (!MODES.includes(mode)) throw new RangeError(`unknown mode ${mode}; choose one of ${MODES.join(", ")}`);
@@ -203,8 +195,6 @@ export class Viewer {
     this.#act({ mode: "flip", shown: side ?? 1 - this.state.shown });
   }
 
-  // ---- camera -----------------------------------------------------------------------------------------------
-
   /** {position, target, up, fov} in world coordinates and degrees, or null before there is a scene. */
   getCamera() {
     return this.stage?.survey ? { ...this.rig.get(this.stage.survey.rotation), fov: this.stage.fov } : null;
@@ -220,8 +210,6 @@ export class Viewer {
   resetCamera() {
     if (this.stage?.survey) this.setCamera(firstView(this.stage.survey));
   }
-
-  // ---- drawing ----------------------------------------------------------------------------------------------
 
   invalidate() {
     if (this.stage) this.cadence.invalidate();
@@ -270,8 +258,6 @@ export class Viewer {
     this.#probe.clear();
   }
 
-  // ---- talking to others ------------------------------------------------------------------------------------
-
   /** callback(event) with event.type "camera", "pick" or "state"; returns a function that ends it. */
   onEvent(callback) {
     this.#listeners.add(callback);
@@ -289,17 +275,9 @@ export class Viewer {
     return this.canvas.toDataURL("image/png");
   }
 
+  /** Numbers for tests and benchmarks. */
   stats() {
-    return {
-      points: [this.data?.left.count ?? 0, this.data?.right?.count ?? 0],
-      drawn: this.stage?.drawn ?? [0, 0],
-      renders: this.stage?.renders ?? 0,
-      milliseconds: this.stage?.lastMilliseconds ?? 0,
-      camera: this.stage ? [...this.stage.camera.matrixWorld.elements] : [],
-      contexts: Stage.contexts,
-      mode: this.state.mode,
-      shown: this.state.shown,
-    };
+    return readStats(this);
   }
 
   dispose() {
