@@ -30,15 +30,15 @@ def hub_file(name: str) -> Path:
             return by_hand
     repository, file = HUB_FILES[name]
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError
 
     cached = try_to_load_from_cache(repository, file)
     if isinstance(cached, str):
         return Path(cached)
     try:
         return Path(hf_hub_download(repository, file))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:
+        # The hub's transport (requests before version 1, httpx since) brings errors of its own.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise CheckpointError(
             f"{name} is not on this machine and cannot be downloaded: {reason}",
             place=f"https://huggingface.co/{repository}/blob/main/{file}",
