@@ -1,0 +1,217 @@
+"""A synthetic room, a small site and a real browser that refuses every other address; no test stands here."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from quantlab.viewer.embed import static_folder
+from quantlab.viewer.pack import CameraData, CloudData, pack_clouds
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-sync",
+    "--disable-component-update",
+    "--no-first-run",
+]
+PAGE = """<!doctype html><meta charset="utf-8"><title>viewer</title><link rel="icon" href="data:,">
+<body style="margin:0;height:100vh"><div id="v" style="height:100%"></div>
+<script type="module">
+import { mount, render } from "/viewer.js";
+window.render = render;
+window.viewer = mount(document.getElementById("v"), { theme: "light" });
+window.events = [];
+viewer.onEvent((event) => events.push(event));
+window.load = async (name) => viewer.setPayload(await (await fetch(name)).arrayBuffer());
+</script>"""
+
+
+def pose(azimuth: float, pitch: float = 0.25) -> NDArray[np.float64]:
+    """camera_from_world [4, 4] of a camera 2.6 m from the middle of the room, looking in; world z is up."""
+    back = np.array(
+        [math.cos(azimuth) * math.cos(pitch), math.sin(azimuth) * math.cos(pitch), math.sin(pitch)]
+    )
+    right = np.cross(-back, [0, 0, 1.0])
+    right /= np.linalg.norm(right)
+    rows = np.stack([right, np.cross(-back, right), -back])
+    matrix = np.eye(4)
+    matrix[:3, :3] = rows
+    matrix[:3, 3] = -rows @ (back * 2.6 + [0, 0, -0.3])
+    return matrix
+
+
+def cast(
+    origin: NDArray[np.float64], rays: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Points [N, 3] and colours [N, 3] where rays meet a 6 x 6 x 3 m room with three boxes in it."""
+    boxes = [
+        ([-3, -3, -1], [3, 3, 2], (205, 200, 190)),
+        ([-0.6, -0.5, -1], [0.5, 0.6, -0.3], (176, 96, 64)),
+        ([0.7, -1.6, -1], [1.3, -1.0, 0.4], (72, 120, 116)),
+        ([-1.8, 0.9, -1], [-1.0, 1.5, 0.0], (214, 178, 84)),
+    ]
+    nearest = np.full(len(rays), np.inf)
+    colors = np.zeros((len(rays), 3))
+    for index, (low, high, colour) in enumerate(boxes):
+        with np.errstate(divide="ignore"):
+            sides = (np.stack([low, high])[:, None] - origin) / rays
+        enter, leave = sides.min(0).max(1), sides.max(0).min(1)
+        at = leave if index == 0 else enter
+        hit = (leave > np.maximum(enter, 0)) & (at > 0) & (at < nearest)
+        nearest[hit] = at[hit]
+        point = origin + rays[hit] * at[hit, None]
+        check = (np.floor(point * 2).sum(1) % 2)[:, None] * 22
+        axis = np.argmin(np.abs(sides - at[:, None]).min(0)[hit], axis=1)
+        colors[hit] = np.array(colour) * np.array([1.0, 0.9, 0.78])[axis][:, None] - check
+    return origin + rays * nearest[:, None], np.clip(colors, 0, 255).astype(np.uint8)
+
+
+def room(side: int = 96, views: int = 4, noise: float = 0.0, tilt: float = 0.0) -> CloudData:
+    """A room seen by ``views`` cameras, in the axes of the first one; noise (metres) and tilt (radians) spoil it."""
+    half = math.tan(math.radians(35))
+    x, y = np.meshgrid(*[(np.arange(side) + 0.5) / side * 2 - 1] * 2)
+    rays = np.stack([x * half, y * half, np.ones_like(x)], -1).reshape(-1, 3)
+    first = pose(0.6)
+    points, colors, poses = [], [], []
+    for view in range(views):
+        camera = pose(0.6 + 0.35 * view + (tilt if view else 0))
+        rotation = camera[:3, :3]
+        found, colour = cast(-rotation.T @ camera[:3, 3], rays @ rotation)
+        points.append(found @ first[:3, :3].T + first[:3, 3])
+        colors.append(colour)
+        poses.append(camera @ np.linalg.inv(first))
+    cloud = np.concatenate(points)
+    spoil = np.random.default_rng(0).normal(size=cloud.shape) * noise * (cloud[:, :1] > 0.3)
+    scale = np.tile(
+        [[side / 2 / half, 0, side / 2], [0, side / 2 / half, side / 2], [0, 0, 1]], (views, 1, 1)
+    )
+    return CloudData(
+        (cloud + spoil).astype(np.float32),
+        np.concatenate(colors),
+        1 / (1 + np.abs(cloud[:, 0])),
+        np.repeat(np.arange(views), side * side),
+        CameraData(np.array(poses), scale, (side, side)),
+    )
+
+
+STRICT_PAGE = """<!doctype html><meta charset="utf-8"><title>waiting</title><link rel="icon" href="data:,">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'self'; img-src data: blob:">
+<div id="v"></div><script id="payload" type="application/octet-stream;base64">{payload}</script>
+<script type="module" src="/strict.js"></script>"""
+STRICT_SCRIPT = """import { mount } from "/viewer.js";
+const element = document.getElementById("v");
+element.style.height = "400px";
+const viewer = mount(element, { theme: "dark" });
+viewer.setPayload(document.getElementById("payload").textContent);
+document.title = `${viewer.screenshot().length > 20000} ${getComputedStyle(viewer.root).display}`;
+"""
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: the test reports what matters."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("site")
+    left = room()
+    (folder / "index.html").write_text(PAGE)
+    (folder / "viewer.js").write_bytes((static_folder() / "viewer.js").read_bytes())
+    payload = pack_clouds(left, room(noise=0.06), limit=5000).data
+    (folder / "strict.html").write_text(STRICT_PAGE.format(payload=base64.b64encode(payload).decode()))
+    (folder / "strict.js").write_text(STRICT_SCRIPT)
+    (folder / "pair.bin").write_bytes(pack_clouds(left, room(noise=0.06, tilt=0.03), scene="room").data)
+    (folder / "better.bin").write_bytes(pack_clouds(left, room(noise=0.01), scene="room").data)
+    (folder / "other.bin").write_bytes(pack_clouds(room(side=40, views=2), scene="other").data)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    with playwright.sync_playwright() as api:
+        opened = api.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, site: str) -> Iterator[Any]:
+    opened = browser.new_page(viewport={"width": 800, "height": 440})
+    strangers: list[str] = []
+    problems: list[str] = []
+
+    def guard(route: Any) -> None:
+        if route.request.url.startswith(site + "/"):
+            route.continue_()
+        else:
+            strangers.append(route.request.url)
+            route.abort()
+
+    opened.route("**/*", guard)
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
+    opened.goto(f"{site}/index.html")
+    opened.wait_for_function("() => Boolean(window.load)")
+    yield opened
+    opened.close()
+    assert strangers == []
+    assert [text for text in problems if "404" not in text] == []
+
+
+class Screen:
+    """What a test does with the page and sees on it."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+
+    def show(self, name: str = "pair.bin") -> None:
+        """Load a payload of the site and wait until it is on the screen."""
+        self.page.evaluate("name => load(name)", name)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the last change is on the screen and the full level of detail is back."""
+        self.page.wait_for_timeout(220)
+        self.page.evaluate(
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+
+    def pixels(self) -> NDArray[np.int16]:
+        """The canvas [H, W, 3] as it is drawn now."""
+        data = base64.b64decode(self.page.evaluate("viewer.screenshot()").split(",")[1])
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.int16)
+
+    @staticmethod
+    def share(picture: NDArray[np.int16]) -> float:
+        """The share of pixels that differ from the light background #f5f6f7."""
+        return float((np.abs(picture - np.array([0xF5, 0xF6, 0xF7])).max(-1) > 8).mean())
+
+
+@pytest.fixture
+def screen(page: Any) -> Screen:
+    return Screen(page)
