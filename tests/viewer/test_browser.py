@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.browser
+
 
 def test_both_clouds_are_drawn_by_one_context(page: Any, screen: Any) -> None:
     screen.show()

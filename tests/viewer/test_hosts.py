@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
+
+pytestmark = pytest.mark.browser
 
 
 def test_before_any_cloud_a_sentence_says_what_will_be_here(page: Any) -> None:
