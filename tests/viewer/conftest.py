@@ -137,7 +137,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def page(page: Any, site: str) -> Iterator[Any]:
-    """A page of 800 x 440 that shows an empty viewer; a line of error on its console (a policy broken, too) fails the test."""
+    """A page of 800 x 440 with an empty viewer; an error on its console (a broken policy, too) fails the test."""
     problems: list[str] = []
     page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
     page.set_viewport_size({"width": 800, "height": 440})
