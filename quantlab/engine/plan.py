@@ -185,20 +185,22 @@ def _branch(
 
 def _require_groups(structure: Structure, layers: Mapping[str, LayerPlan]) -> None:
     """Refuse group sizes that divide no width, naming the layers and a size that would do for all of them."""
-    bad: dict[int, list[str]] = {}
+    grouped: dict[int, list[str]] = {}
     for name, layer in layers.items():
-        size = layer.settings.group_size
-        grouped = layer.quantized and layer.settings.weight_granularity == "group"
-        if grouped and layer.settings.weights < FULL_PRECISION and structure.layers[name].in_features % size:
-            bad.setdefault(size, []).append(name)
-    for size, names in bad.items():
-        shown = [f"{name} ({structure.layers[name].in_features} wide)" for name in names[:NAMED]]
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        common = gcd(*(structure.layers[name].in_features for name in names))
+        settings = layer.settings
+        if layer.quantized and settings.weight_granularity == "group" and settings.weights < FULL_PRECISION:
+            grouped.setdefault(settings.group_size, []).append(name)
+    for size, names in grouped.items():
+        widths = {name: structure.layers[name].in_features for name in names}
+        bad = [f"{name} ({width} wide)" for name, width in widths.items() if width % size]
+        if not bad:
+            continue
+        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        common = gcd(*widths.values())
         fits = max(divisor for divisor in range(1, min(size, common) + 1) if common % divisor == 0)
         raise RecipeError(
-            f"group_size {size} does not divide the input of {len(names)} layer{'s' if len(names) > 1 else ''}",
-            place=", ".join(shown) + more,
+            f"group_size {size} does not divide the input of {len(bad)} layer{'s' if len(bad) > 1 else ''}",
+            place=", ".join(bad[:NAMED]) + more,
             remedy=f"Use group_size {fits}, or weight_granularity 'channel'.",
         )
 

@@ -1,0 +1,109 @@
+"""The scenes a network is calibrated on, run only when a recipe asks for them. What is made of them is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from quantlab.engine.build import InputSamples
+from quantlab.errors import RecipeError
+from quantlab.jobs import Job
+from quantlab.models.structure import Structure, TokenLayout, observed_order
+
+if TYPE_CHECKING:
+    from quantlab.calibration.samples import LayerSamples
+
+
+class Calibration:
+    """Inputs, how to run them, and the samples of layer inputs they gave.
+
+    Args:
+        inputs: One entry a scene.
+        predict: ``predict(network, input)``; by default the network is called with the tensor, with the entries of a
+            tuple, or with those of a dict by name.
+        layouts: Token layout of each input, so that samples keep all special tokens.
+        samples: Already collected ones; otherwise they are collected when first asked for.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Any] = (),
+        predict: Callable[[nn.Module, Any], Any] | None = None,
+        *,
+        layouts: Sequence[TokenLayout | None] = (),
+        samples: LayerSamples | None = None,
+    ) -> None:
+        self.inputs = list(inputs)
+        self.layouts = tuple(layouts)
+        self._predict = predict or call
+        self._samples = samples
+        self._order: dict[str, int] | None = None
+
+    def run(self, network: nn.Module, given: Any) -> Any:
+        """The output of a network on one input, without gradients."""
+        with torch.no_grad():
+            return self._predict(network, given)
+
+    def require_inputs(self, purpose: str) -> list[Any]:
+        """The inputs.
+
+        Raises:
+            RecipeError: There are none.
+        """
+        if not self.inputs:
+            raise RecipeError(
+                f"{purpose} needs calibration",
+                place="calibration",
+                remedy="Pass at least one calibration input.",
+            )
+        return self.inputs
+
+    def samples(
+        self, network: nn.Module, structure: Structure, name: str, job: Job | None = None
+    ) -> InputSamples | None:
+        """What calibration saw at the input of a layer; rows of length 0 where it never ran; None without inputs.
+
+        All layers are sampled on the first call, in one pass over the scenes.
+        """
+        if self._samples is None:
+            if not self.inputs:
+                return None
+            from quantlab.calibration.samples import collect_samples
+
+            self._samples = collect_samples(
+                network,
+                structure,
+                lambda given: self.run(network, given),
+                self.inputs,
+                self.layouts,
+                job=job,
+            )
+        width = structure.layers[name].in_features
+        device = next(network.parameters()).device
+        if name not in self._samples:
+            return InputSamples(torch.zeros(0, width, device=device), torch.zeros(width, device=device))
+        rows, peaks = self._samples.rows(name), self._samples.absmax(name)
+        return InputSamples(torch.as_tensor(rows).to(device), torch.as_tensor(peaks).to(device))
+
+    def order(self, network: nn.Module, structure: Structure) -> Mapping[str, int]:
+        """Layer to its place in the order of execution; observed once where the network does not state it."""
+        if self._order is None:
+            names = list(structure.layers)
+            if not callable(getattr(network, "execution_order", None)):
+                first = self.require_inputs("compensation")[0]
+                seen = observed_order(network, lambda: self.run(network, first))
+                names = list(dict.fromkeys((*seen, *names)))
+            self._order = {name: rank for rank, name in enumerate(names)}
+        return self._order
+
+
+def call(network: nn.Module, given: Any) -> Any:
+    """Call a network with a tensor, a tuple of positional or a dict of named arguments."""
+    if isinstance(given, dict):
+        return network(**given)
+    if isinstance(given, list | tuple) and not isinstance(given, Tensor):
+        return network(*given)
+    return network(given)
