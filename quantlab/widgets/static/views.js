@@ -1,0 +1,216 @@
+// What a pane shows: figures, point clouds, numbers, lists and sentences. It gets plain data and sends back what was clicked.
+
+export function open(root, context) {
+  const themes = new Themes(root);
+  const status = make("p", "ql-status");
+  const error = make("p", "ql-error");
+  error.setAttribute("role", "alert");
+  root.append(status, error);
+  const slots = Object.fromEntries(context.slots.map((name) => [name, new KINDS[name](root, context, themes)]));
+  const show = (content, buffers) => {
+    if (content.palettes) themes.setPalettes(content.palettes);
+    if (content.show === "status") say(status, content.data);
+    else if (content.show === "error") say(error, content.data);
+    else slots[content.show]?.show(content.data, buffers);
+  };
+  say(status, "");
+  say(error, "");
+  return {
+    show,
+    close() {
+      themes.close();
+      Object.values(slots).forEach((slot) => slot.close?.());
+    },
+  };
+}
+
+// ---- themes -------------------------------------------------------------------------------------------------
+
+/** Follows the host's theme, and turns the names in a figure ("@ink") into its colours. */
+class Themes {
+  #listeners = new Set();
+  #palettes = { light: {}, dark: {} };
+
+  constructor(root) {
+    this.root = root;
+    this.media = matchMedia("(prefers-color-scheme: dark)");
+    this.changed = () => this.#apply();
+    this.media.addEventListener("change", this.changed);
+    this.watch = new MutationObserver(this.changed);
+    this.watch.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
+  }
+
+  /** JupyterLab marks the body with its theme, VS Code with a class; elsewhere the system decides. */
+  get name() {
+    const { dataset, classList } = document.body;
+    if (dataset.jpThemeLight) return dataset.jpThemeLight === "true" ? "light" : "dark";
+    if (classList.contains("vscode-dark") || classList.contains("vscode-light")) {
+      return classList.contains("vscode-dark") ? "dark" : "light";
+    }
+    return this.media.matches ? "dark" : "light";
+  }
+
+  setPalettes(palettes) {
+    this.#palettes = palettes;
+    this.#apply();
+  }
+
+  onChange(listener) {
+    this.#listeners.add(listener);
+  }
+
+  /** A copy of a figure in which every "@name" is a colour. */
+  coloured(value) {
+    if (typeof value === "string") return value[0] === "@" ? (this.#palettes[this.name][value.slice(1)] ?? value) : value;
+    if (Array.isArray(value)) return value.map((item) => this.coloured(item));
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, this.coloured(item)]));
+  }
+
+  close() {
+    this.media.removeEventListener("change", this.changed);
+    this.watch.disconnect();
+  }
+
+  #apply() {
+    const now = this.name;
+    if (this.applied === now && this.palettes === this.#palettes) return;
+    [this.applied, this.palettes] = [now, this.#palettes];
+    for (const [name, colour] of Object.entries(this.#palettes[now])) this.root.style.setProperty(`--ql-${name}`, colour);
+    this.root.style.colorScheme = now;
+    this.#listeners.forEach((listener) => listener(now));
+  }
+}
+
+// ---- slots --------------------------------------------------------------------------------------------------
+
+/** One plotly figure, updated in place, so that zoom and hidden curves stay. A click tells the cell's customdata. */
+class Figure {
+  constructor(root, { modules, send }, themes) {
+    Object.assign(this, { plotly: modules.plotly, themes, send });
+    this.box = make("div", "ql-figure");
+    root.append(this.box);
+    themes.onChange(() => this.#draw());
+    this.sizes = new ResizeObserver(() => this.#resize());
+    this.sizes.observe(this.box);
+  }
+
+  show(data) {
+    this.data = data;
+    this.#draw();
+  }
+
+  async #draw() {
+    if (!this.data) return;
+    const { figure, config, height } = this.data;
+    this.box.style.height = `${height}px`;
+    const { data, layout } = this.themes.coloured(figure);
+    await this.plotly.react(this.box, data, { ...layout, autosize: true }, config);
+    if (this.bound) return;
+    this.bound = true;
+    this.box.on("plotly_click", ({ points }) => {
+      const name = points[0]?.customdata;
+      if (typeof name === "string" && name) this.send({ type: "select", name });
+    });
+  }
+
+  #resize() {
+    if (this.bound && this.box.clientWidth) this.plotly.Plots.resize(this.box);
+  }
+
+  close() {
+    this.sizes.disconnect();
+    this.plotly.purge(this.box);
+  }
+}
+
+/** The 3D comparison. */
+class Clouds {
+  constructor(root, { modules }, themes) {
+    this.box = make("div", "ql-clouds");
+    root.append(this.box);
+    this.viewer = modules.viewer.mount(this.box, { theme: themes.name });
+    themes.onChange((name) => this.viewer.setTheme(name));
+  }
+
+  show({ height, message }, buffers) {
+    this.box.style.height = `${height}px`;
+    if (buffers?.length) this.viewer.setPayload(buffers[0]);
+    if (message) this.viewer.setMessage(message);
+  }
+
+  close() {
+    this.viewer.dispose();
+  }
+}
+
+/** Numbers with units, and in brackets what they were before the last change. */
+class Numbers {
+  constructor(root) {
+    this.box = make("dl", "ql-numbers");
+    root.append(this.box);
+  }
+
+  show(entries) {
+    const cells = entries.map(({ label, value, unit, former, help }) => {
+      const cell = make("div", "ql-number");
+      if (help) cell.title = help;
+      const shown = make("dd", "", make("strong", "", value), unit ? ` ${unit}` : "");
+      if (former) shown.append(make("span", "ql-former", ` (was ${former})`));
+      cell.append(make("dt", "", label), shown);
+      return cell;
+    });
+    this.box.replaceChildren(...cells);
+  }
+}
+
+/** A ranked list of layers; a click selects one. */
+class Rows {
+  constructor(root, { send }) {
+    this.send = send;
+    this.box = make("div", "ql-rows");
+    root.append(this.box);
+  }
+
+  show({ title, rows, selected, empty }) {
+    const list = make("ol", "");
+    for (const { name, label, value } of rows) {
+      const button = make("button", "ql-row", make("span", "ql-row-name", label), make("span", "ql-row-value", value));
+      button.type = "button";
+      button.title = name;
+      button.setAttribute("aria-pressed", String(name === selected));
+      button.addEventListener("click", () => this.send({ type: "select", name }));
+      list.append(make("li", "", button));
+    }
+    this.box.replaceChildren(make("p", "ql-heading", title), rows.length ? list : make("p", "ql-quiet", empty));
+  }
+}
+
+/** A heading, and sentences below it. */
+class Words {
+  constructor(root) {
+    this.box = make("div", "ql-words");
+    root.append(this.box);
+  }
+
+  show({ heading, sentences }) {
+    const parts = sentences.map((text) => make("p", "ql-quiet", text));
+    this.box.replaceChildren(...(heading ? [make("p", "ql-heading", heading)] : []), ...parts);
+  }
+}
+
+class Title extends Words {}
+
+const KINDS = { title: Title, figure: Figure, clouds: Clouds, numbers: Numbers, rows: Rows, words: Words };
+
+function say(element, text) {
+  element.textContent = text;
+  element.hidden = !text;
+}
+
+function make(tag, classes, ...children) {
+  const element = document.createElement(tag);
+  if (classes) element.className = classes;
+  element.append(...children);
+  return element;
+}
