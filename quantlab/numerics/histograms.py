@@ -45,7 +45,7 @@ class StreamingHistogram:
         counts = count_bits(tokens, kinds, len(self._counts))
         if counts[:, :, 255 << MANTISSA_BITS :].any():
             require_finite(tokens.float(), place=place)
-        self._counts += _fold(counts)
+        self._counts += fold(counts)
 
     def merge(self, other: StreamingHistogram) -> None:
         """Add what another one of as many kinds has counted."""
@@ -58,14 +58,14 @@ class StreamingHistogram:
 
 def count_bits(tokens: Tensor, kinds: Tensor | None, total: int) -> NDArray[np.int64]:
     """Counts by kind, sign (negative first) and upper bits of the magnitude: int64 ``[total, 2, 4096]``."""
-    index = tokens.detach().to(torch.float32).contiguous().view(torch.int32) >> _SHIFT
+    index = tokens.detach().to(torch.float32).view(torch.int32) >> _SHIFT
     offset = _HALF if kinds is None else (kinds.to(tokens.device, torch.int32) * 2 + 1)[:, None] * _HALF
     index += offset
     counts = torch.bincount(index.reshape(-1), minlength=total * 2 * _HALF)
     return np.asarray(counts.cpu().numpy(), dtype=np.int64).reshape(total, 2, _HALF)
 
 
-def _fold(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def fold(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Keep the bins between the lowest and the highest exponent: ``[kinds, 2, 4096] -> [kinds, BINS]``."""
     inner = counts[:, :, _FIRST:_LAST].copy()
     inner[:, :, -1] += counts[:, :, _LAST:].sum(axis=2)

@@ -151,12 +151,14 @@ def test_inputs_are_left_as_they_were_even_where_nothing_is_mixed():
         assert torch.equal(x, before)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("width", [0, -1, 2.0, True, "192"])
 def test_a_width_that_is_no_positive_whole_number_is_refused(width):
     with pytest.raises(RecipeError, match="width"):
         Rotation(width)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("seed", [-1, 2**63, 1.0, True, None])
 def test_a_seed_outside_its_range_is_refused(seed):
     with pytest.raises(RecipeError, match="seed"):

@@ -97,6 +97,15 @@ def test_one_bad_value_is_refused_with_its_place(search, bad, symmetric):
     assert ("NaN" if math.isnan(bad) else "infinity") in caught.value.problem
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_bad_value_beyond_the_percentile_does_not_hide_behind_it(bad):
+    for symmetric in (True, False):
+        with pytest.raises(NumericError):
+            percentile_range(
+                torch.tensor([[1.0, 2.0, 3.0, bad]]), QuantSpec(symmetric=symmetric), percentile=50
+            )
+
+
 @pytest.mark.parametrize("search", RANGE_SEARCHES)
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 4)])
 def test_an_empty_tensor_has_no_range(search, shape):
@@ -211,6 +220,7 @@ def test_a_percentile_of_zero_falls_back_to_the_largest_value(symmetric):
     assert percentile_range(x, spec, percentile=50).scale == minmax_range(x, spec).scale
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("percentile", [0, -1, 100.1, math.nan, True])
 def test_a_percentile_outside_its_bounds_is_refused(percentile):
     with pytest.raises(RecipeError, match="percentile"):

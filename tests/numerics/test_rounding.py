@@ -114,6 +114,9 @@ def test_inputs_are_left_as_they_were(layout):
     kept = codes.clone()
     fake_quantize(x, *chosen, spec)
     dequantize(codes, *chosen, spec)
+    floats = codes.float()
+    dequantize(floats, *chosen, spec)
+    assert torch.equal(floats, kept.float())
     assert torch.equal(x, before)
     assert torch.equal(codes, kept)
 

@@ -109,6 +109,24 @@ def test_an_objective_that_forgets_rows_is_a_bug_and_says_so():
         search_scale(lambda s: s.sum(), torch.ones(3))
 
 
+@pytest.mark.parametrize("count", [4, 12, 20, 25])
+def test_no_candidate_is_out_of_reach_however_many_there_are(count):
+    multipliers = np.linspace(0.5, 1.5, count)
+    for target in range(count):
+        optimum = torch.tensor([multipliers[target] - 0.01])
+        trace = search_scale(valley(optimum), torch.ones(1), multipliers=multipliers)
+        assert trace.best.tolist() == [target]
+
+
+def test_about_ten_spread_candidates_and_the_base_are_probed_before_anything_else():
+    trace = search_scale(torch.square, torch.ones(1))
+    first = trace.visits[:11, 0].tolist()
+    assert first == sorted(first)
+    assert (first[0], first[-1]) == (0, 100)
+    assert max(np.diff(first)) <= 12
+    assert np.abs(TAPTQ_MULTIPLIERS[first] - 1).min() == np.abs(TAPTQ_MULTIPLIERS - 1).min()
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_few_candidates_are_all_seen(count):
     multipliers = np.linspace(0.5, 1.5, count)
@@ -119,4 +137,4 @@ def test_few_candidates_are_all_seen(count):
 def test_scales_never_underflow_to_zero():
     seen = []
     search_scale(lambda s: seen.append(s.min()) or s, torch.full((1,), 1e-38), search="grid")
-    assert min(seen) > 0
+    assert min(seen) >= torch.finfo(torch.float32).tiny

@@ -98,12 +98,12 @@ def test_kurtosis_does_not_depend_on_the_unit_even_where_float32_powers_overflow
 
 
 def test_a_small_spread_far_from_zero_is_not_lost_by_merging():
-    x = 1000 + draw(6, 40, 50).clamp(-2, 2).double()
+    x = 1e5 + draw(6, 40, 50).clamp(-2, 2).double()
     stream = StreamingMoments()
     for row in x.split(1):
         stream.update(row)
-    assert stream.record().kurtosis == pytest.approx(direct(x)[2], rel=1e-6)
-    assert stream.record().std == pytest.approx(direct(x)[1], rel=1e-6)
+    assert stream.record().kurtosis == pytest.approx(direct(x)[2], rel=1e-8)
+    assert stream.record().std == pytest.approx(direct(x)[1], rel=1e-8)
 
 
 @settings(max_examples=20, deadline=None)
@@ -210,6 +210,7 @@ def test_an_output_of_zeros_has_a_finite_error():
     assert tail_relative_error(torch.zeros(5), torch.full((5,), 1e-4)) == pytest.approx(1.0, rel=1e-5)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("rho", [0, -0.1, 1.01, math.nan, True])
 def test_a_share_outside_its_bounds_is_refused(rho):
     with pytest.raises(RecipeError, match="rho"):
