@@ -1,0 +1,152 @@
+"""Running a network under watch: progress and cancellation block by block, memory errors in words. It changes no output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from quantlab.errors import DeviceError, NumericError
+from quantlab.jobs import Job
+from quantlab.models.structure import Structure
+from quantlab.numerics.finite import require_finite
+
+Hook = Callable[..., Any]
+
+
+@contextmanager
+def hooked(
+    network: nn.Module, before: dict[str, Hook] | None = None, after: dict[str, Hook] | None = None
+) -> Iterator[None]:
+    """Hook submodules by name, and always remove the hooks: after errors and interrupts of any kind too.
+
+    Args:
+        network: The module the names belong to; "" is itself.
+        before: Name to ``hook(module, args)``, called before the module runs.
+        after: Name to ``hook(module, args, output)``, called after it ran.
+    """
+    modules = dict(network.named_modules(remove_duplicate=False))
+    with ExitStack() as stack:
+        for name, hook in (before or {}).items():
+            stack.callback(modules[name].register_forward_pre_hook(hook).remove)
+        for name, hook in (after or {}).items():
+            stack.callback(modules[name].register_forward_hook(hook).remove)
+        yield
+
+
+@contextmanager
+def watched(network: nn.Module, structure: Structure, job: Job | None, text: str = "") -> Iterator[None]:
+    """Let ``job`` follow one forward pass: cancellation before every layer, progress before every block."""
+    if job is None:
+        yield
+        return
+    blocks = list(structure.blocks)
+    seen: set[str] = set()
+
+    def check(*_: object) -> None:
+        job.check()
+
+    def progress(name: str) -> Hook:
+        def report(*_: object) -> None:
+            job.check()
+            seen.add(name)
+            job.report(len(seen) - 1, len(blocks), f"{text}, {name}" if text else name)
+
+        return report
+
+    layers = dict.fromkeys(present(network, structure.layers), check)
+    with hooked(network, before=layers), hooked(network, before={name: progress(name) for name in blocks}):
+        yield
+
+
+@contextmanager
+def memory_errors(what: str, inputs: object = None) -> Iterator[None]:
+    """Turn running out of memory into an error with sizes and a remedy; what was allocated is given back.
+
+    Raises:
+        DeviceError: In place of torch's and Python's out-of-memory errors.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        message = str(error).splitlines()[0] if str(error) else "no memory left"
+    else:
+        return
+    # Outside the handler, so that the frames of the failed forward, and their tensors, are already gone.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    raise DeviceError(
+        f"{what} ran out of memory: {message}",
+        place=shapes_in_words(inputs),
+        remedy="Use fewer or smaller images, or bfloat16, or another device.",
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that host or device memory ran out; torch has no common type for it."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
+
+
+def shapes_in_words(inputs: object) -> str:
+    """The shapes of all tensors in ``inputs``, for messages."""
+    found = [list(leaf.shape) for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
+    return "input of shape " + ", ".join(map(str, found)) if found else ""
+
+
+def require_finite_run(network: nn.Module, structure: Structure, run: Callable[[], Any]) -> None:
+    """Run again and name the first layer that received or made a NaN or an infinity.
+
+    Raises:
+        NumericError: Its place is the layer; no error where every layer is clean.
+    """
+
+    def entering(name: str) -> Hook:
+        def check(_module: nn.Module, args: tuple[Any, ...]) -> None:
+            _require_finite(args, f"input of {name}")
+
+        return check
+
+    def leaving(name: str) -> Hook:
+        def check(_module: nn.Module, _args: tuple[Any, ...], output: object) -> None:
+            _require_finite(output, f"output of {name}")
+
+        return check
+
+    names = present(network, structure.layers)
+    with hooked(network, {n: entering(n) for n in names}, {n: leaving(n) for n in names}), torch.no_grad():
+        run()
+
+
+def all_finite(outputs: object) -> bool:
+    """Whether no floating tensor in a nested output holds a NaN or an infinity."""
+    try:
+        _require_finite(outputs, "")
+    except NumericError:
+        return False
+    return True
+
+
+def _require_finite(values: object, place: str) -> None:
+    for leaf in pytree.tree_leaves(values):
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            require_finite(leaf, place=place)
+
+
+def present(network: nn.Module, names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that are submodules of ``network``, in their order."""
+    known = {name for name, _ in network.named_modules(remove_duplicate=False)}
+    return [name for name in names if name in known]
+
+
+def scene_name(names: Sequence[str], index: int) -> str:
+    """The name of a scene, or its number where names were not given."""
+    return names[index] if index < len(names) else f"scene {index + 1}"
