@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quantlab.engine.settings import FULL_PRECISION, LayerSettings
@@ -39,10 +41,12 @@ class InputSamples:
     Attributes:
         rows: ``[n, in]``, sampled tokens.
         absmax: ``[in]``, largest |x| of each channel over all tokens.
+        kinds: uint8 ``[n]``, the kind of each sampled token, an index into `quantlab.models.tokens.KINDS`.
     """
 
     rows: Tensor
     absmax: Tensor
+    kinds: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

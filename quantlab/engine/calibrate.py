@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -81,12 +82,20 @@ class Calibration:
                 self.layouts,
                 job=job,
             )
+        return self.of(self._samples, name, network, structure)
+
+    @staticmethod
+    def of(samples: LayerSamples, name: str, network: nn.Module, structure: Structure) -> InputSamples:
+        """The samples of one layer, on the network's device."""
         width = structure.layers[name].in_features
         device = next(network.parameters()).device
-        if name not in self._samples:
-            return InputSamples(torch.zeros(0, width, device=device), torch.zeros(width, device=device))
-        rows, peaks = self._samples.rows(name), self._samples.absmax(name)
-        return InputSamples(torch.as_tensor(rows).to(device), torch.as_tensor(peaks).to(device))
+        if name not in samples:
+            nothing = np.zeros(0, dtype=np.uint8)
+            return InputSamples(
+                torch.zeros(0, width, device=device), torch.zeros(width, device=device), nothing
+            )
+        rows, peaks = torch.as_tensor(samples.rows(name)), torch.as_tensor(samples.absmax(name))
+        return InputSamples(rows.to(device), peaks.to(device), np.asarray(samples.kinds(name)))
 
     def order(self, network: nn.Module, structure: Structure) -> Mapping[str, int]:
         """Layer to its place in the order of execution; observed once where the network does not state it."""

@@ -46,9 +46,13 @@ class Simulated(nn.Module):
         self.register_buffer("scale", None if chosen is None else chosen.scale)
         self.register_buffer("zero_point", None if chosen is None else chosen.zero_point)
 
+    def rows_of(self, weight: Tensor) -> Tensor:
+        """A weight of this layer's shape as a matrix, one output channel a row."""
+        return weight
+
     def weight_rows(self) -> Tensor:
-        """The weight as a matrix, one output channel a row."""
-        return self.weight
+        """The rounded weight as that matrix."""
+        return self.rows_of(self.weight)
 
     def codes(self) -> Tensor | None:
         """Integer codes of `weight_rows`, int8 or uint8; None where the weight is not rounded."""
@@ -125,9 +129,9 @@ class SimulatedConv2d(Simulated):
             x, padding = F.pad(x, self._border, mode=self.padding_mode), (0, 0)
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
-    def weight_rows(self) -> Tensor:
+    def rows_of(self, weight: Tensor) -> Tensor:
         """``[out, in / groups * kernel]``."""
-        return self.weight.flatten(1)
+        return weight.flatten(1)
 
 
 class SimulatedConvTranspose2d(Simulated):
@@ -154,9 +158,9 @@ class SimulatedConvTranspose2d(Simulated):
             self.dilation,
         )
 
-    def weight_rows(self) -> Tensor:
+    def rows_of(self, weight: Tensor) -> Tensor:
         """``[out, in / groups * kernel]``."""
-        return transposed_rows(self.weight, self.groups)
+        return transposed_rows(weight, self.groups)
 
 
 def transposed_rows(weight: Tensor, groups: int) -> Tensor:
