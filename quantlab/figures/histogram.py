@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 HIDDEN_STEPS = ("rotated", "smoothed")
 """Drawn when a person asks for them in the legend: four curves at once hide each other."""
 MOST_GRID_LINES = 64
+BINS = 160
+FLOOR = 1e-7
+"""Shares below it are drawn on the axis; one value in ten million."""
 
 
 def layer_histogram(
@@ -35,21 +38,18 @@ def layer_histogram(
     """
     raw = next(iter(view.steps.values()))
     linear = symlog.linear_width(raw.edges, raw.counts)
-    shown = [*view.steps]
+    ghosts = [former] if former is not None else []
+    span = _span([*view.steps.values(), *ghosts])
     traces = [
-        _curve(step, histogram, linear, theme, visible=_visibility(step, shown))
+        _curve(step, histogram, linear, span, theme, visible=_visibility(step, [*view.steps]))
         for step, histogram in view.steps.items()
     ]
-    if former is not None:
-        ghost = _curve("before", former, linear, theme)
-        traces.insert(
-            0, {**ghost, "fill": "none", "line": {**ghost["line"], "color": theme.ghost, "width": 1}}
-        )
-    grid = _grid(view.grid, linear, theme)
-    low, high = _extent([*view.steps.values()])
-    figure_layout = _axes(low, high, linear, f"histogram {name}", theme)
-    figure_layout["shapes"], figure_layout["annotations"] = _clipping(view, low, high, linear, theme)
-    return {"data": [*grid, *traces], "layout": figure_layout}
+    for histogram in ghosts:
+        curve = _curve("before", histogram, linear, span, theme)
+        traces.insert(0, {**curve, "line": {**curve["line"], "color": theme.ghost, "width": 1}})
+    figure_layout = _axes(span, linear, f"histogram {name}", theme)
+    figure_layout["shapes"], figure_layout["annotations"] = _clipping(view, span, linear, theme)
+    return {"data": [*_grid(view.grid, linear, theme), *traces], "layout": figure_layout}
 
 
 def token_histogram(layer: LayerProfile, *, theme: Theme = LIGHT) -> Figure:
@@ -57,14 +57,13 @@ def token_histogram(layer: LayerProfile, *, theme: Theme = LIGHT) -> Figure:
     kinds = {kind: stats for kind, stats in layer.tokens.items() if kind != "all"} or dict(layer.tokens)
     everything = layer.all.histogram
     linear = symlog.linear_width(everything.edges, everything.counts)
+    span = _span([stats.histogram for stats in kinds.values()])
     traces = []
     for kind, stats in kinds.items():
-        label = f"{kind} · max {short(stats.max)}"
-        curve = _curve(label, stats.histogram, linear, theme)
+        curve = _curve(f"{kind} · max {short(stats.max)}", stats.histogram, linear, span, theme)
         colour = theme.token(kind) if kind != "all" else theme.full
-        traces.append({**curve, "fill": "none", "line": {**curve["line"], "color": colour, "width": 1.5}})
-    low, high = _extent([stats.histogram for stats in kinds.values()])
-    return {"data": traces, "layout": _axes(low, high, linear, f"tokens {layer.name}", theme)}
+        traces.append({**curve, "line": {**curve["line"], "color": colour, "width": 1.5}})
+    return {"data": traces, "layout": _axes(span, linear, f"tokens {layer.name}", theme)}
 
 
 def _visibility(step: str, steps: list[str]) -> bool | str:
@@ -72,45 +71,59 @@ def _visibility(step: str, steps: list[str]) -> bool | str:
 
 
 def _curve(
-    label: str, histogram: Histogram, linear: float, theme: Theme, *, visible: bool | str = True
+    label: str,
+    histogram: Histogram,
+    linear: float,
+    span: tuple[float, float],
+    theme: Theme,
+    *,
+    visible: bool | str = True,
 ) -> dict[str, Any]:
-    edges, counts = _trimmed(histogram)
-    total = max(1, int(counts.sum()))
-    share = counts / total
-    corners = np.repeat(symlog.to_axis(edges, linear), 2)
-    heights = np.concatenate([[0.0], np.repeat(share, 2), [0.0]])
+    edges, share = _on_axis(histogram, linear, span)
     colour = theme.step(label.split(" ", maxsplit=1)[0])
+    values = np.sinh(np.repeat(edges, 2)) * linear
+    heights = np.concatenate([[0.0], np.repeat(share, 2), [0.0]])
     return {
         "type": "scatter",
         "mode": "lines",
         "name": label,
-        "x": [round(float(x), 4) for x in corners],
-        "y": [float(f"{y:.3g}") if y > 0 else None for y in heights],
-        "connectgaps": False,
-        "customdata": [short(float(value)) for value in np.repeat(edges, 2)],
+        "x": [round(float(x), 3) for x in np.repeat(edges, 2)],
+        "y": [float(f"{max(y, FLOOR):.3g}") for y in heights],
+        "customdata": [short(float(value)) for value in values],
         "hovertemplate": "%{customdata}: share %{y:.2g}<extra>" + label + "</extra>",
         "line": {"color": colour, "width": 1.5, "shape": "linear"},
         "fill": "tozeroy" if label == "raw" else "none",
-        "fillcolor": colour,
-        "opacity": 0.55 if label == "raw" else 1.0,
+        "opacity": 0.6 if label == "raw" else 1.0,
         "visible": visible,
     }
 
 
-def _trimmed(histogram: Histogram) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Leave out the empty bins at both ends."""
-    filled = np.flatnonzero(histogram.counts)
+def _on_axis(
+    histogram: Histogram, linear: float, span: tuple[float, float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Count again in bins of equal width on the axis: the record's own are narrow near zero, and would look spiky.
+
+    Returns:
+        Edges [BINS + 1] on the axis and the share of the values in each bin, [BINS].
+    """
     edges = np.asarray(histogram.edges, np.float64)
-    if len(filled) == 0:
-        return edges[:2], np.asarray(histogram.counts[:1], np.int64)
-    first, last = int(filled[0]), int(filled[-1])
-    return edges[first : last + 2], np.asarray(histogram.counts[first : last + 1], np.int64)
+    below = np.concatenate([[0.0], np.cumsum(histogram.counts, dtype=np.float64)])
+    places = np.linspace(*symlog.to_axis(span, linear), BINS + 1)
+    share = np.diff(np.interp(np.sinh(places) * linear, edges, below)) / max(1.0, below[-1])
+    return places, np.asarray(share, np.float64)
 
 
-def _extent(histograms: list[Histogram]) -> tuple[float, float]:
-    ends = [_trimmed(histogram)[0] for histogram in histograms]
-    finite = [edge[np.isfinite(edge)] for edge in ends]
-    return float(min(edge.min() for edge in finite)), float(max(edge.max() for edge in finite))
+def _span(histograms: Iterable[Histogram]) -> tuple[float, float]:
+    """From the smallest to the largest value that any of the histograms holds."""
+    ends = []
+    for histogram in histograms:
+        filled = np.flatnonzero(histogram.counts)
+        if len(filled):
+            ends.append((float(histogram.edges[filled[0]]), float(histogram.edges[filled[-1] + 1])))
+    if not ends:
+        return -1.0, 1.0
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    return (low, high) if high > low else (low - 1.0, high + 1.0)
 
 
 def _grid(levels: NDArray[np.floating] | None, linear: float, theme: Theme) -> list[dict[str, Any]]:
@@ -137,35 +150,36 @@ def _grid(levels: NDArray[np.floating] | None, linear: float, theme: Theme) -> l
 
 
 def _clipping(
-    view: LayerView, low: float, high: float, linear: float, theme: Theme
+    view: LayerView, span: tuple[float, float], linear: float, theme: Theme
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Dashed lines where clipping begins, and how much lies beyond, written beside them."""
+    """Dashed lines where the grid ends, what lies beyond shaded, and how much is clipped written beside them."""
     shapes: list[dict[str, Any]] = []
-    for edge, inside in ((view.clip_low, low), (view.clip_high, high)):
+    for edge, outermost in zip((view.clip_low, view.clip_high), span, strict=True):
         if edge is None or not np.isfinite(edge):
             continue
-        at = float(symlog.to_axis(edge, linear))
+        at, end = (float(value) for value in symlog.to_axis([edge, outermost], linear))
         line = {"color": theme.quantized, "width": 1.5, "dash": "4px,3px"}
         shapes.append({"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1, "yref": "paper", "line": line})
-        beyond = float(symlog.to_axis(inside, linear))
-        if abs(beyond) > abs(at):
-            shapes.append(_beyond(at, beyond, theme))
+        if abs(end) > abs(at):
+            shapes.append(_beyond(at, end, theme))
     if not shapes:
         return [], []
     share = (
         f"{short(100 * view.clipped_fraction, 2)} % clipped" if view.clipped_fraction else "nothing clipped"
     )
-    at = float(symlog.to_axis(view.clip_high, linear)) if view.clip_high is not None else 0.0
+    levels = len(view.grid) if view.grid is not None else 0
+    wasted = f"<br>{view.wasted_levels} of {levels} levels unused" if levels and view.wasted_levels else ""
     note = {
-        "text": share,
-        "x": at,
-        "y": 0.98,
-        "xref": "x",
+        "text": share + wasted,
+        "x": 1,
+        "y": 1,
+        "xref": "paper",
         "yref": "paper",
         "xanchor": "right",
         "yanchor": "top",
+        "align": "right",
         "showarrow": False,
-        "xshift": -4,
+        "bgcolor": theme.page,
         "font": {"size": 10, "color": theme.quantized},
     }
     return shapes, [note]
@@ -186,14 +200,19 @@ def _beyond(start: float, end: float, theme: Theme) -> dict[str, Any]:
     }
 
 
-def _axes(low: float, high: float, linear: float, uirevision: str, theme: Theme) -> dict[str, Any]:
+def _axes(span: tuple[float, float], linear: float, uirevision: str, theme: Theme) -> dict[str, Any]:
     figure_layout = layout(theme, uirevision=uirevision, margin=(22, 46, 10, 22))
-    ends: Mapping[str, float] = {"low": low, "high": high}
-    left, right = (float(symlog.to_axis(ends[end], linear)) for end in ("low", "high"))
-    pad = 0.03 * max(right - left, 1e-6)
-    figure_layout["xaxis"] = axis(theme, range=[left - pad, right + pad], **symlog.ticks(low, high, linear))
+    left, right = (float(place) for place in symlog.to_axis(span, linear))
+    pad = 0.03 * (right - left)
+    figure_layout["xaxis"] = axis(theme, range=[left - pad, right + pad], **symlog.ticks(*span, linear))
     figure_layout["yaxis"] = axis(
-        theme, type="log", title=titled("share of values", theme), dtick=2, exponentformat="power", nticks=5
+        theme,
+        type="log",
+        title=titled("share of values", theme),
+        range=[-6.2, 0],
+        tickmode="array",
+        tickvals=[1e-6, 1e-4, 1e-2, 1],
+        ticktext=["10⁻⁶", "10⁻⁴", "1 %", "100 %"],
     )
     figure_layout["yaxis2"] = {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True}
     figure_layout["hovermode"] = "closest"

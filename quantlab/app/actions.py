@@ -1,0 +1,352 @@
+"""What happens when a person does something: session and message in, changed parts of the page out. No Gradio here."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from quantlab import figures
+from quantlab.app import edits, panels, table
+from quantlab.app.measure import measure_change, measure_first, measure_layer
+from quantlab.app.measure import panels as parts_of
+from quantlab.app.recipes import load_recipe, read_recipe
+from quantlab.app.state import Results, Session, Store
+from quantlab.app.status import head, status
+from quantlab.app.work import Emit, Parts, stream
+from quantlab.engine.recipe import Recipe
+from quantlab.errors import JobCancelledError, QuantLabError
+from quantlab.jobs import Job
+
+if TYPE_CHECKING:
+    from quantlab.app.workshop import Workshop
+    from quantlab.lab import Lab
+    from quantlab.scenes.scene import Scene
+
+Message = dict[str, Any]
+Work = Callable[[Session, Emit, Job], None]
+ALL = ("map", "layer", "settings", "numbers", "compare", "modules", "recipe")
+AFTER_EDIT = ("settings", "modules", "recipe")
+
+
+class Actions:
+    """Every handler of the app. A message comes from a browser and is checked like a file from a stranger.
+
+    Args:
+        store: The sessions.
+        workshop: Makes their labs.
+    """
+
+    def __init__(self, store: Store, workshop: Workshop) -> None:
+        self._store, self._workshop = store, workshop
+        self._verbs: dict[str, Callable[[Session, Message], Iterator[Parts]]] = {
+            "model": self._model,
+            "scene": self._scene,
+            "select": self._select,
+            "set": self._set,
+            "preset": self._preset,
+            "undo": lambda session, _: self._step(session, "undo"),
+            "redo": lambda session, _: self._step(session, "redo"),
+            "recipe": lambda session, message: self._replace(
+                session, read_recipe(str(message.get("text", "")))
+            ),
+            "color_by": self._look("color_by", figures.QUANTITIES, "map"),
+            "streams": self._look("streams", panels.STREAMS, "map"),
+            "panel": self._look("panel", panels.PANELS, "layer"),
+            "left": self._look("left", ("full", "now", "former", "truth"), "compare"),
+            "right": self._look("right", ("full", "now", "former", "truth"), "compare"),
+            "apply_to": self._look("apply_to", edits.APPLY_TO, "settings"),
+            "tab": self._look("tab", ("bench", "modules", "recipe", "notes"), "modules", "recipe"),
+            "run": self._run_all,
+            "stop": self._stop,
+            "dismiss": self._dismiss,
+        }
+
+    # ---- entries --------------------------------------------------------------------------------------------------
+
+    def act(self, page: str, message: Any) -> Iterator[Parts]:
+        """Do what a panel asks: ``message`` is ``{"do": verb, ...}``."""
+        verb = str(message.get("do", "")) if isinstance(message, dict) else ""
+        if verb == "ready":
+            yield from self._guarded(None, lambda: self._ready(page, message))
+        elif verb in self._verbs:
+            yield from self._in_session(page, lambda session: self._verbs[verb](session, message))
+
+    def upload(self, page: str, paths: Sequence[str]) -> Iterator[Parts]:
+        """Replace the scene by uploaded pictures or a film; when they cannot be used, all stays as it was."""
+        yield from self._in_session(page, lambda session: self._upload(session, paths))
+
+    def load_recipe(self, page: str, path: str) -> Iterator[Parts]:
+        """Replace the recipe by an uploaded one."""
+        yield from self._in_session(page, lambda session: self._replace(session, load_recipe(path)))
+
+    def edit_table(self, page: str, rows: Sequence[Sequence[Any]]) -> Iterator[Parts]:
+        """Take over what changed in the table of layers."""
+        yield from self._in_session(page, lambda session: self._edit_table(session, rows))
+
+    def leave(self, page: str) -> None:
+        """A tab closed."""
+        self._store.leave(page)
+
+    # ---- opening --------------------------------------------------------------------------------------------------
+
+    def _ready(self, page: str, message: Message) -> Iterator[Parts]:
+        session = self._store.join(page, str(message.get("handle", "")))
+        if session.lab is not None:
+            yield {"head": self._head(session), "status": status(session), **parts_of(session, *ALL)}
+            yield from self._follow(session)
+            return
+        session.model, session.scene = self._workshop.options.model, self._workshop.options.scene
+        yield {"head": self._head(session), "status": status(session)}
+        yield from self._work(session, self._open_first)
+
+    def _open_first(self, session: Session, emit: Emit, job: Job) -> None:
+        lab = self._workshop.first_lab(job.part(0.0, 0.4))
+        self._install(session, lab, job)
+        emit({"head": self._head(session), **parts_of(session, *ALL)})
+        if lab.interactive:
+            measure_first(session, emit, job.part(0.4, 1.0))
+        else:
+            choose_worst_later(session)
+            emit(parts_of(session, *ALL))
+
+    def _install(self, session: Session, lab: Lab, job: Job) -> None:
+        """Put a lab in the place of the former one, whole."""
+        scene = lab.evaluation[0]
+        with session.lock:
+            job.check()
+            session.lab, session.scene, session.results = lab, scene.name, Results()
+            session.stale = not lab.interactive
+            layer = session.view.layer if session.view.layer in lab.structure.layers else ""
+            session.show(layer=layer, picked=frozenset(), left="full", right="now")
+
+    def _follow(self, session: Session) -> Iterator[Parts]:
+        """A page that came back while its work still runs: tell how far it is, then show what it found."""
+        job = session.job
+        if job is None:
+            return
+
+        def wait(_emit: Emit) -> None:
+            while session.job is job:
+                job.check()
+                pause.wait(0.2)
+
+        import threading
+
+        pause = threading.Event()
+        yield from stream(wait, job, progress=lambda _: {"status": status(session)}, lane=threading.Lock())
+        yield {"status": status(session), **parts_of(session, *ALL)}
+
+    # ---- looking --------------------------------------------------------------------------------------------------
+
+    def _look(self, name: str, allowed: Any, *parts: str) -> Callable[[Session, Message], Iterator[Parts]]:
+        """A verb that only changes what is looked at."""
+
+        def look(session: Session, message: Message) -> Iterator[Parts]:
+            value = message.get("value")
+            if value in allowed:
+                session.show(**{name: value})
+                if session.lab is not None:
+                    yield parts_of(session, *parts)
+
+        return look
+
+    def _select(self, session: Session, message: Message) -> Iterator[Parts]:
+        lab, name = session.open_lab(), message.get("layer")
+        if name not in lab.structure.layers:
+            return
+        session.show(layer=name)
+        yield parts_of(session, "map", "layer", "settings")
+        if name in session.results.layers or session.stale or session.results.profile is None:
+            return
+        if session.job is None:
+            yield from self._work(session, measure_layer)
+
+    def _dismiss(self, session: Session, _message: Message) -> Iterator[Parts]:
+        session.message = {}
+        yield {"status": status(session)}
+
+    # ---- changing -------------------------------------------------------------------------------------------------
+
+    def _set(self, session: Session, message: Message) -> Iterator[Parts]:
+        lab, view = session.open_lab(), session.view
+        changes = message.get("changes")
+        if not isinstance(changes, dict):
+            return
+        recipe = edits.edited(
+            lab.recipe, lab.structure, changes, layer=view.layer, apply_to=view.apply_to, picked=view.picked
+        )
+        yield from self._replace(session, recipe)
+
+    def _preset(self, session: Session, message: Message) -> Iterator[Parts]:
+        scope = session.open_lab().recipe.scope
+        bits = {name: edits.checked(name, message.get(name)) for name in ("weights", "activations")}
+        yield from self._replace(session, Recipe.preset(str(message.get("name")), **bits, scope=scope))
+
+    def _edit_table(self, session: Session, rows: Sequence[Sequence[Any]]) -> Iterator[Parts]:
+        session.show(picked=table.picked(session, rows))
+        recipe = table.recipe_from(session, rows)
+        if recipe == session.open_lab().recipe:
+            yield parts_of(session, "settings")
+        else:
+            yield from self._replace(session, recipe)
+
+    def _replace(self, session: Session, recipe: Recipe) -> Iterator[Parts]:
+        """Make ``recipe`` the one that holds, and follow it with everything that depends on it."""
+        lab = session.open_lab()
+        recipe.layers(lab.structure)
+        if recipe == lab.recipe:
+            yield {"status": status(session), **parts_of(session, "settings", "modules")}
+            return
+        session.stop()
+        lab.recipe = recipe
+        yield from self._changed(session)
+
+    def _step(self, session: Session, direction: str) -> Iterator[Parts]:
+        lab = session.open_lab()
+        if not (lab.can_undo if direction == "undo" else lab.can_redo):
+            return
+        session.stop()
+        getattr(lab, direction)()
+        yield from self._changed(session)
+
+    def _changed(self, session: Session) -> Iterator[Parts]:
+        with session.lock:
+            session.results = session.results.aged()
+            session.stale, session.message = True, {}
+        if session.open_lab().interactive:
+            yield from self._work(session, measure_change, first=parts_of(session, *AFTER_EDIT))
+        else:
+            yield {"status": status(session), **parts_of(session, *AFTER_EDIT, "map", "layer", "numbers")}
+
+    def _run_all(self, session: Session, _message: Message) -> Iterator[Parts]:
+        session.open_lab()
+        if session.job is None:  # a second click while it runs asks for nothing new
+            yield from self._work(session, measure_change)
+
+    def _stop(self, session: Session, _message: Message) -> Iterator[Parts]:
+        session.stop()
+        yield {"status": status(session)}
+
+    # ---- other models and scenes ----------------------------------------------------------------------------------
+
+    def _model(self, session: Session, message: Message) -> Iterator[Parts]:
+        name = message.get("value")
+        if name not in [item["id"] for item in self._workshop.models()]:
+            return
+        yield from self._work(session, lambda s, emit, job: self._open_model(s, emit, job, name))
+
+    def _open_model(self, session: Session, emit: Emit, job: Job, name: str) -> None:
+        job.report(0, 0, f"loading {name}")
+        scene = session.open_lab().evaluation[0] if session.lab is not None else None
+        lab = self._workshop.lab(name, scene or self._workshop.scene(self._workshop.options.scene))
+        session.model = name
+        self._opened(session, emit, job, lab)
+
+    def _scene(self, session: Session, message: Message) -> Iterator[Parts]:
+        name = message.get("value")
+        load = self._workshop.chosen_scene
+        yield from self._work(
+            session, lambda s, emit, job: self._open_scene(s, emit, job, lambda: load(name))
+        )
+
+    def _upload(self, session: Session, paths: Sequence[str]) -> Iterator[Parts]:
+        load = self._workshop.uploaded_scene
+        yield from self._work(
+            session, lambda s, emit, job: self._open_scene(s, emit, job, lambda: load(paths))
+        )
+
+    def _open_scene(self, session: Session, emit: Emit, job: Job, load: Callable[[], Scene]) -> None:
+        job.report(0, 0, "reading the scene")
+        scene = load()
+        former = session.open_lab()
+        lab = self._workshop.lab(session.model, scene, former.recipe)
+        if lab.interactive:
+            lab.compare(
+                job=job.part(0.0, 0.3)
+            )  # pictures the model cannot take leave the former scene in place
+        self._opened(session, emit, job.part(0.3, 1.0), lab)
+
+    def _opened(self, session: Session, emit: Emit, job: Job, lab: Lab) -> None:
+        self._install(session, lab, job)
+        emit({"head": self._head(session), "status": status(session), **parts_of(session, *ALL)})
+        if lab.interactive:
+            measure_first(session, emit, job)
+
+    # ---- plumbing -------------------------------------------------------------------------------------------------
+
+    def _head(self, session: Session) -> Parts:
+        return head(session, self._workshop.models(), self._workshop.scenes(session.scene))
+
+    def _in_session(self, page: str, do: Callable[[Session], Iterator[Parts]]) -> Iterator[Parts]:
+        try:
+            session = self._store.of(page)
+        except QuantLabError as error:
+            yield {"status": {"message": told(error)}}
+            return
+        yield from self._guarded(session, lambda: do(session))
+
+    def _guarded(self, session: Session | None, do: Callable[[], Iterator[Parts]]) -> Iterator[Parts]:
+        """Run a handler; an error becomes a message, and the controls show again what holds."""
+        try:
+            yield from do()
+        except QuantLabError as error:
+            message = told(error)
+        except Exception:  # noqa: BLE001 - a bug is logged and said, and the page lives on
+            traceback.print_exc(file=sys.stderr)
+            message = {
+                "problem": "QuantLab failed at this",
+                "remedy": "The former state holds; the log says why.",
+            }
+        else:
+            return
+        if session is None:
+            yield {"status": {"message": message}}
+            return
+        session.message = message
+        again = parts_of(session, "settings", "modules") if session.lab is not None else {}
+        yield {"status": status(session), "head": self._head(session), **again}
+
+    def _work(self, session: Session, work: Work, first: Parts | None = None) -> Iterator[Parts]:
+        """Run work as the session's job. A newer job takes the page over; then this one says nothing more."""
+        job = session.begin()
+        session.message = {}
+        yield {"status": status(session), **(first or {})}
+
+        def body(emit: Emit) -> None:
+            try:
+                work(session, emit, job)
+            finally:
+                session.end(job)
+
+        try:
+            for parts in stream(body, job, progress=lambda _: {"status": status(session)}):
+                if session.job not in (job, None):
+                    return
+                yield parts
+        except JobCancelledError:
+            session.end(job)
+            if session.job is not None:
+                return
+            session.message = {
+                "problem": "Stopped",
+                "remedy": "What was measured before is kept. Press Run to go on.",
+            }
+        yield (
+            {"status": status(session), **parts_of(session, "compare")}
+            if session.message
+            else {"status": status(session)}
+        )
+
+
+def choose_worst_later(session: Session) -> None:
+    """Open some layer of a large model, so that its settings can be changed before anything was measured."""
+    lab = session.open_lab()
+    inside = [name for name, item in lab.recipe.layers(lab.structure).items() if not item.keep]
+    session.show(layer=(inside or list(lab.structure.layers) or [""])[0])
+
+
+def told(error: QuantLabError) -> dict[str, str]:
+    """An error as the page shows it."""
+    return {"problem": error.problem, "place": error.place, "remedy": error.remedy}

@@ -1,0 +1,79 @@
+"""The two clouds the viewer shows: which prediction stands left and right, and the bytes of it. It aligns nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.viewer.pack import CameraData, CloudData, pack_clouds
+
+if TYPE_CHECKING:
+    from quantlab.app.state import Session
+    from quantlab.engine.comparison import Comparison
+    from quantlab.models.prediction import Prediction
+
+SIDES = {"full": "full precision", "now": "quantized", "former": "before the change", "truth": "ground truth"}
+MOST_POINTS = 600_000
+"""Per cloud; beyond it an even sample is shown, and the viewer says how many."""
+
+
+def compare_panel(session: Session) -> dict[str, Any]:
+    """What the viewer needs: the address of the clouds, and the choices for both sides."""
+    results, view = session.results, session.view
+    former = results.former.comparison if results.former is not None else None
+    comparison = results.comparison or former
+    value: dict[str, Any] = {
+        "payload": "",
+        "left": view.left,
+        "right": view.right,
+        "sides": [],
+        "stale": session.stale,
+    }
+    if comparison is None:
+        waiting = (
+            "Reconstructing the scene…" if session.job is not None else "Press Run to reconstruct the scene."
+        )
+        return {**value, "message": waiting}
+    available = {
+        "full": True,
+        "now": True,
+        "former": former is not None,
+        "truth": comparison.truth is not None,
+    }
+    value["sides"] = [{"id": key, "label": SIDES[key]} for key, is_there in available.items() if is_there]
+    left = view.left if available.get(view.left) else "full"
+    right = view.right if available.get(view.right) else "now"
+    clouds = {
+        "full": comparison.left,
+        "now": comparison.right,
+        "former": former.right if former is not None else None,
+    }
+    name = session.keep_cloud(_packed(comparison, clouds, left, right, f"{session.model} {session.scene}"))
+    return {**value, "left": left, "right": right, "payload": f"/quantlab/clouds/{session.handle}/{name}"}
+
+
+def _packed(
+    comparison: Comparison, predictions: dict[str, Prediction | None], left: str, right: str, scene: str
+) -> bytes:
+    sides = [_cloud(comparison, predictions.get(side)) for side in (left, right)]
+    top = 0.1 * comparison.scale  # a fixed end: colours of two recipes can be compared
+    labels = (SIDES[left], SIDES[right])
+    return pack_clouds(sides[0], sides[1], error_max=top, labels=labels, scene=scene, limit=MOST_POINTS).data
+
+
+def _cloud(comparison: Comparison, prediction: Prediction | None) -> CloudData:
+    """A prediction as the viewer takes it; None is the truth, which has the colours and cameras of the left one."""
+    shown = prediction or comparison.left
+    points = shown.points if prediction is not None else comparison.truth
+    frames, height, width = shown.points.shape[:3]
+    cameras = CameraData(shown.camera_from_world, shown.intrinsics, (width, height))
+    frame: NDArray[np.integer[Any]] = np.repeat(np.arange(frames), height * width)
+    return CloudData(
+        points=np.asarray(points, np.float32).reshape(-1, 3),
+        colors=shown.images.reshape(-1, 3),
+        confidence=shown.confidence.reshape(-1),
+        frame=frame,
+        cameras=cameras,
+    )

@@ -1,0 +1,132 @@
+"""The order in which results are measured and told to the page, what is wanted most first. No arithmetic."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from quantlab import figures
+from quantlab.app import table
+from quantlab.app.compare import compare_panel
+from quantlab.app.numbers import numbers
+from quantlab.app.panels import layer_panel, map_panel, settings_panel
+from quantlab.app.recipes import recipe_panel
+from quantlab.errors import JobCancelledError, QuantLabError
+
+if TYPE_CHECKING:
+    from quantlab.app.state import Session
+    from quantlab.app.work import Emit
+    from quantlab.jobs import Job
+
+BUILDERS: dict[str, Callable[[Session], Any]] = {
+    "map": map_panel,
+    "layer": layer_panel,
+    "settings": settings_panel,
+    "compare": compare_panel,
+    "recipe": recipe_panel,
+}
+
+
+def panels(session: Session, *names: str) -> dict[str, Any]:
+    """The named parts of the page; one that fails is left as it was, and the others come (the failure is logged)."""
+    parts: dict[str, Any] = {}
+    for name in names:
+        try:
+            if name == "numbers":
+                parts[name] = _numbers(session)
+            elif name == "modules":
+                if session.view.tab == "modules":
+                    parts[name] = table.rows(session)
+            elif name != "recipe" or session.view.tab == "recipe":
+                parts[name] = BUILDERS[name](session)
+        except Exception:  # noqa: BLE001 - one broken view must not blank the page
+            traceback.print_exc(file=sys.stderr)
+            session.message = {
+                "problem": f"The {name} view could not be drawn",
+                "remedy": "The log says why.",
+            }
+    return parts
+
+
+def measure_first(session: Session, emit: Emit, job: Job) -> None:
+    """Everything, for a lab that has just opened: clouds, numbers, map, and the worst layer opened."""
+    lab = session.open_lab()
+    _clouds_and_numbers(session, emit, job.part(0.0, 0.4))
+    session.learn(job, profile=lab.profile(job=job.part(0.4, 0.6)))
+    emit(panels(session, "map"))
+    _diagnosis(session, job.part(0.6, 0.95))
+    choose_worst(session)
+    _layer(session, job.part(0.95, 1.0))
+    session.stale = False
+    emit(panels(session, "map", "layer", "settings", "modules", "numbers"))
+
+
+def measure_change(session: Session, emit: Emit, job: Job) -> None:
+    """What a change of the recipe moves: the open layer, then clouds and numbers, then the map."""
+    _layer(session, job.part(0.0, 0.1))
+    emit(panels(session, "layer"))
+    _clouds_and_numbers(session, emit, job.part(0.1, 0.6))
+    if session.results.profile is None:
+        session.learn(job, profile=session.open_lab().profile(job=job.part(0.6, 0.8)))
+    _diagnosis(session, job.part(0.8, 1.0))
+    if not session.view.layer:
+        choose_worst(session)
+        _layer(session, job)
+    session.stale = False
+    emit(panels(session, "map", "layer", "settings", "modules", "numbers"))
+
+
+def measure_layer(session: Session, emit: Emit, job: Job) -> None:
+    """The layer that was just opened."""
+    _layer(session, job)
+    names = ("layer", "map") if session.view.color_by == "error" else ("layer",)
+    emit(panels(session, *names))
+
+
+def choose_worst(session: Session) -> None:
+    """Open the worst layer, when none is open."""
+    results = session.results
+    if session.view.layer:
+        return
+    by = "tre" if results.diagnosis is not None else "kurtosis"
+    ranked = figures.worst(figures.severities(by, results.profile, results.diagnosis), 1)
+    names = [name for name, _ in ranked] or list(session.open_lab().structure.layers)[:1]
+    session.show(layer=names[0] if names else "")
+
+
+def _clouds_and_numbers(session: Session, emit: Emit, job: Job) -> None:
+    lab = session.open_lab()
+    try:
+        session.learn(job, comparison=lab.compare(job=job.part(0.0, 0.6)))
+    except JobCancelledError:
+        raise
+    except QuantLabError as error:  # a cloud that collapsed has no comparison, but it has numbers
+        session.message = {"problem": error.problem, "place": error.place, "remedy": error.remedy}
+    session.learn(job, evaluation=lab.evaluate(job=job.part(0.6, 1.0)))
+    session.stale = False
+    emit(panels(session, "compare", "numbers"))
+
+
+def _diagnosis(session: Session, job: Job) -> None:
+    session.learn(job, diagnosis=session.open_lab().diagnose(job=job))
+
+
+def _layer(session: Session, job: Job) -> None:
+    """Measure the open layer; one that is not quantizable on these scenes is left without a plot."""
+    name = session.view.layer
+    if not name or name in session.results.layers:
+        return
+    job.check()
+    view = session.open_lab().layer(name)
+    session.learn(job, layers={**session.results.layers, name: view})
+
+
+def _numbers(session: Session) -> dict[str, Any]:
+    results = session.results
+    former = results.former.evaluation if results.former is not None else None
+    size = session.open_lab().plan().bytes
+    if results.evaluation is None and former is not None:
+        return numbers(former, None, bytes_now=size, stale=True)
+    return numbers(results.evaluation, former, bytes_now=size, stale=session.stale)

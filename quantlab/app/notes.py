@@ -1,0 +1,31 @@
+"""The text of the Notes tab: what the lab shows and what it does not. Text only."""
+
+from __future__ import annotations
+
+NOTES = """
+### What you see
+
+* **Map.** One cell a layer: blocks across, layer kinds down. The colour is the number chosen above it, on a logarithmic
+  scale. TRE is the relative error of the largest one per cent of a layer's outputs, with this layer quantized alone.
+* **Layer.** The layer's input on a symmetric logarithmic axis: raw, after each transform, and rounded. Thin lines are the
+  values the quantizer can produce; dashed lines are where it clips. The pale curve is the state before your last change.
+* **Comparison.** The full-precision cloud and the quantized one, in one frame after a similarity alignment, under one
+  camera. Keys 1 to 4 change the view, R returns to the first view.
+* **Numbers.** Point error is the mean distance of paired points, as a share of the scene's size. AUC and AbsRel are
+  against the truth where the scene has one, else against full precision.
+
+### What to know
+
+* Quantization is **simulated** here: numbers are rounded as integers would be, and computed in floating point. The time
+  shown is that of the simulation, not of integer execution.
+* `mini` is a small VGGT trained on generated rooms and **knows only those rooms**. It runs on your photographs all the
+  same, but a good reconstruction of them wants `vggt-1b`.
+* `mini-outliers` is the same function with outlier channels **planted** by a rescaling; smoothing inverts that rescaling by
+  construction.
+* With a model whose forward takes longer than about two seconds, changes wait until you press Run.
+
+### Keys
+
+In the 3D view: drag turns, Shift-drag moves, the wheel zooms, 1 side by side, 2 swipe, 3 flip, 4 error, C cameras,
+R first view. Everywhere: Ctrl+Z undoes, Ctrl+Shift+Z redoes.
+"""

@@ -1,0 +1,127 @@
+"""The page: which panel stands where, and which handler hears what. It handles nothing and draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from quantlab.app import table
+from quantlab.app.actions import Actions
+from quantlab.app.components import Panel
+from quantlab.app.notes import NOTES
+from quantlab.app.work import Parts
+
+TITLE = "QuantLab"
+MAX_UPLOAD = "512mb"
+
+
+def build_page(actions: Actions) -> gr.Blocks:
+    """Lay out the page and connect it to the handlers."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
+        parts, upload, load = _layout()
+        _connect(page, actions, parts, upload, load)
+    return page
+
+
+def _layout() -> tuple[dict[str, Any], gr.UploadButton, gr.UploadButton]:
+    parts: dict[str, Any] = {}
+    with gr.Column(elem_id="ql"):
+        with gr.Row(elem_id="ql-top"):
+            parts["head"] = Panel("head", waiting="QuantLab")
+            upload = gr.UploadButton(
+                "Upload", file_count="multiple", file_types=["image", "video"], elem_id="ql-upload", size="sm"
+            )
+            parts["status"] = Panel("status", waiting="connecting")
+        with gr.Column(elem_id="ql-left"), gr.Tabs(elem_id="ql-tabs"):
+            with gr.Tab("Bench", id="bench", elem_id="ql-bench"):
+                parts["map"] = Panel("map", waiting="The map of the network appears here: one cell a layer.")
+                parts["layer"] = Panel("layer", waiting="A layer's values and its grid appear here.")
+            with gr.Tab("Modules", id="modules", elem_id="ql-modules-tab") as modules:
+                parts["modules"] = _table()
+            with gr.Tab("Recipe", id="recipe", elem_id="ql-recipe-tab") as recipe:
+                parts["recipe"] = Panel("recipe")
+                load = gr.UploadButton(
+                    "Load a recipe", file_types=[".yaml", ".yml", ".json"], elem_id="ql-load", size="sm"
+                )
+            with gr.Tab("Notes", id="notes", elem_id="ql-notes-tab") as notes:
+                gr.Markdown(NOTES, elem_id="ql-notes")
+        with gr.Column(elem_id="ql-right"):
+            parts["compare"] = Panel("compare", waiting="Both clouds appear here, side by side.")
+            parts["numbers"] = Panel("numbers")
+        parts["settings"] = Panel("settings")
+    parts["tabs"] = {"modules": modules, "recipe": recipe, "notes": notes}
+    return parts, upload, load
+
+
+def _table() -> gr.Dataframe:
+    return gr.Dataframe(
+        headers=list(table.COLUMNS),
+        datatype=list(table.COLUMNS.values()),
+        column_widths=list(table.WIDTHS),
+        static_columns=list(table.FIXED),
+        column_count=(len(table.COLUMNS), "fixed"),
+        type="array",
+        interactive=True,
+        show_search="filter",
+        buttons=[],
+        max_height=2000,
+        elem_id="ql-modules",
+        show_label=False,
+    )
+
+
+def _connect(
+    page: gr.Blocks, actions: Actions, parts: dict[str, Any], upload: gr.UploadButton, load: gr.UploadButton
+) -> None:
+    tabs = parts.pop("tabs")
+    outputs = list(parts.values())
+
+    def paint(stream: Iterator[Parts]) -> Iterator[dict[Any, Any]]:
+        for changed in stream:
+            if changed:
+                yield {parts[name]: value for name, value in changed.items()}
+
+    def act(request: gr.Request, event: gr.EventData) -> Iterator[dict[Any, Any]]:
+        yield from paint(actions.act(str(request.session_hash), dict(event._data)))  # noqa: SLF001 - Gradio's way
+
+    def uploaded(request: gr.Request, files: list[str] | None) -> Iterator[dict[Any, Any]]:
+        yield from paint(actions.upload(str(request.session_hash), files or []))
+
+    def loaded(request: gr.Request, file: str | None) -> Iterator[dict[Any, Any]]:
+        yield from paint(actions.load_recipe(str(request.session_hash), file or ""))
+
+    def typed(request: gr.Request, rows: list[list[Any]]) -> Iterator[dict[Any, Any]]:
+        yield from paint(actions.edit_table(str(request.session_hash), rows))
+
+    def left(request: gr.Request) -> None:
+        actions.leave(str(request.session_hash))
+
+    settings: dict[str, Any] = {
+        "outputs": outputs,
+        "show_progress": "hidden",
+        "trigger_mode": "multiple",
+        "concurrency_limit": None,
+        "api_visibility": "private",
+    }
+    for part in parts.values():
+        if isinstance(part, Panel):
+            part.act(act, **settings)
+    upload.upload(uploaded, inputs=[upload], **settings)
+    load.upload(loaded, inputs=[load], **settings)
+    parts["modules"].input(typed, inputs=[parts["modules"]], **settings)
+    bench: dict[str, Any] = {"bench": None, **tabs}
+    for name, tab in bench.items():
+        if tab is not None:
+            tab.select(_tab_handler(actions, paint, name), **settings)
+    page.unload(left)
+
+
+def _tab_handler(
+    actions: Actions, paint: Callable[[Iterator[Parts]], Iterator[dict[Any, Any]]], name: str
+) -> Callable[[gr.Request], Iterator[dict[Any, Any]]]:
+    def select(request: gr.Request) -> Iterator[dict[Any, Any]]:
+        yield from paint(actions.act(str(request.session_hash), {"do": "tab", "value": name}))
+
+    return select

@@ -1,0 +1,231 @@
+"""View models of the map, the layer and the settings row: session in, plain data out. They measure nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantlab import figures
+from quantlab.app.edits import APPLY_TO, branch_of
+from quantlab.app.names import short_name
+from quantlab.engine.settings import FIELDS
+from quantlab.figures.outlier_map import TRUNK
+from quantlab.figures.readable import short
+from quantlab.models.tokens import KINDS
+
+if TYPE_CHECKING:
+    from quantlab.app.state import Session
+    from quantlab.engine.settings import LayerSettings
+    from quantlab.engine.views import LayerView
+
+STREAMS = {"trunk": "trunk", "vit": "ViT", "heads": "heads", "all": "all"}
+PANELS = {
+    "histogram": "Histogram",
+    "tokens": "Token kinds",
+    "channels": "Channels",
+    "landscape": "Landscape",
+    "search": "Range search",
+}
+HEADS = ("camera_head", "depth_head", "point_head", "track_head")
+WORST = 8
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON; numbers that are not finite become null."""
+    return json.dumps(_plain(value), allow_nan=False, separators=(",", ":"))
+
+
+def map_panel(session: Session) -> str:
+    """The map, its scale and the worst layers."""
+    results, view = session.results, session.view
+    lab = session.open_lab()
+    values = figures.severities(view.color_by, results.profile, results.diagnosis, results.errors)
+    if view.color_by in ("tre", "error") and results.former is not None and not values:
+        diagnosis = results.former.diagnosis
+        values = figures.severities(view.color_by, results.profile, diagnosis, results.former.errors)
+    layers = lab.structure.layers
+    streams = _streams(view.streams, {layer.stream for layer in layers.values()})
+    shown = {name: value for name, value in values.items() if layers[name].stream in streams}
+    top = max(shown.values(), default=1.0)
+    worst = [
+        {
+            "name": name,
+            "short": short_name(layers[name]),
+            "value": short(value),
+            "share": round(value / top, 3),
+        }
+        for name, value in figures.worst(shown, WORST)
+    ]
+    notes = {name: summary(settings) for name, settings in lab.recipe.layers(lab.structure).items()}
+    figure = figures.outlier_map(
+        layers.values(),
+        values,
+        color_by=view.color_by,
+        streams=streams,
+        notes=notes,
+        selected=view.layer,
+        theme=figures.PAGE,
+    )
+    quantities = [
+        {"id": key, "label": item.short, "help": item.help} for key, item in figures.QUANTITIES.items()
+    ]
+    return to_json(
+        {
+            "figure": figure,
+            "worst": worst,
+            "color_by": view.color_by,
+            "quantities": quantities,
+            "streams": [{"id": key, "label": label} for key, label in STREAMS.items()],
+            "stream": view.streams,
+            "selected": view.layer,
+            "message": "" if values else _why_no_values(session),
+        }
+    )
+
+
+def _streams(choice: str, present: set[str]) -> set[str]:
+    wanted = {"trunk": set(TRUNK), "vit": {"vit"}, "heads": set(HEADS)}.get(choice, present)
+    return (wanted & present) or present
+
+
+def _why_no_values(session: Session) -> str:
+    if session.view.color_by == "error":
+        return "Open a layer: its error is measured then and coloured here."
+    return "Measuring…" if session.job is not None else "Not measured yet. Press Run to measure every layer."
+
+
+def layer_panel(session: Session) -> str:
+    """The selected layer: what it is, its plot and what the plot says in words."""
+    name, panel = session.view.layer, session.view.panel
+    lab = session.open_lab()
+    info = lab.structure.layers.get(name)
+    if info is None:
+        return to_json({"name": "", "message": "Choose a layer on the map or in the list beside it."})
+    view = session.results.layers.get(name)
+    figure, message = _figure(session, name, view, panel)
+    return to_json(
+        {
+            "name": name,
+            "short": short_name(info),
+            "facts": _facts(session, name),
+            "panel": panel,
+            "panels": [{"id": key, "label": label} for key, label in PANELS.items()],
+            "figure": figure,
+            "message": message,
+            "reading": view.reading if view is not None and panel in ("histogram", "channels") else "",
+        }
+    )
+
+
+def _figure(
+    session: Session, name: str, view: LayerView | None, panel: str
+) -> tuple[figures.theme.Figure | None, str]:
+    if panel == "tokens":
+        profile = session.results.profile
+        if profile is None or name not in profile.layers:
+            return None, "The profile has not been measured yet."
+        return figures.token_histogram(profile.layers[name], theme=figures.PAGE), ""
+    if view is None:
+        return None, "Measuring this layer…" if session.job is not None else "Not measured yet. Press Run."
+    if panel == "channels":
+        return figures.channel_maxima(view, name=name, theme=figures.PAGE), ""
+    if panel == "landscape":
+        step = [step for step in view.landscape if step != "quantized"][-1]
+        kinds = [KINDS[code] for code in view.landscape_kinds]
+        return figures.landscape(view, step, kinds=kinds, name=name, theme=figures.PAGE), ""
+    if panel == "search":
+        return _search_figure(view, name)
+    former = session.results.former
+    ghost = former.layers.get(name) if former is not None else None
+    before = ghost.steps.get("quantized") if ghost is not None else None
+    return figures.layer_histogram(view, former=before, name=name, theme=figures.PAGE), ""
+
+
+def _search_figure(view: LayerView, name: str) -> tuple[figures.theme.Figure | None, str]:
+    if view.search is None:
+        return None, "No range search ran here. Choose range search: grid or ternary."
+    return figures.search_curve(view.search.scales, view.search.losses, name=name, theme=figures.PAGE), ""
+
+
+def _facts(session: Session, name: str) -> str:
+    lab = session.open_lab()
+    info = lab.structure.layers[name]
+    facts = [f"{info.in_features} → {info.out_features}"]
+    results = session.results
+    if results.profile is not None and name in results.profile.layers:
+        stats = results.profile.layers[name].all
+        facts += [f"kurtosis {short(stats.kurtosis)}", f"max/p99.9 {short(stats.max_p999)}"]
+    if results.diagnosis is not None and name in results.diagnosis.layers:
+        facts.append(f"TRE {short(results.diagnosis.layers[name])}")
+    return "   ".join(facts)
+
+
+def settings_panel(session: Session) -> dict[str, Any]:
+    """The settings row of the selected layer, with the choices and the help of every control."""
+    lab, view = session.open_lab(), session.view
+    if view.layer not in lab.structure.layers:
+        return {"layer": ""}
+    info = lab.structure.layers[view.layer]
+    settings = lab.recipe.layer(view.layer, lab.structure)
+    branch = branch_of(lab.structure, view.layer)
+    help_texts = {name: str(item.metadata.get("help", "")) for name, item in FIELDS.items()}
+    choices = {
+        name: list(item.metadata["choices"]) for name, item in FIELDS.items() if "choices" in item.metadata
+    }
+    targets = {
+        "layer": "this layer",
+        "kind": f"every {info.kind} of {info.stream or 'its kind'}"
+        if info.index >= 0
+        else "this layer's kind",
+        "block": f"this block ({info.stream} {info.index})" if info.index >= 0 else "this block",
+        "all": "all in scope",
+        "picked": f"{len(view.picked)} picked rows",
+    }
+    return {
+        "layer": view.layer,
+        "short": short_name(info),
+        "weights": settings.weights,
+        "activations": settings.activations,
+        "rotation": settings.rotation != "none",
+        "smoothing": settings.smoothing,
+        "range_search": settings.range_search,
+        "compensation": lab.recipe.branch(branch).compensation if branch else None,
+        "keep": settings.keep,
+        "summary": summary(settings),
+        "only_weights": info.operator != "linear",
+        "apply_to": view.apply_to,
+        "targets": [{"id": key, "label": targets[key]} for key in APPLY_TO],
+        "choices": choices,
+        "help": help_texts,
+    }
+
+
+def summary(settings: LayerSettings) -> str:
+    """A layer's settings in a few words: "W4 A4, Hadamard, smoothing 0.5"."""
+    if not settings.quantized:
+        return "full precision"
+    parts = [f"W{settings.weights} A{settings.activations}"]
+    if settings.rotation != "none":
+        parts.append("Hadamard")
+    if settings.smoothing is not None:
+        parts.append(f"smoothing {settings.smoothing:g}")
+    if settings.range_search != "minmax":
+        parts.append(f"{settings.range_search} search")
+    return ", ".join(parts)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value

@@ -1,0 +1,260 @@
+"""What one browser tab sees: its lab, what it looks at, what was measured; and the bounded store of all of them."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from quantlab.errors import DeviceError, QuantLabError
+from quantlab.jobs import Job
+
+if TYPE_CHECKING:
+    from quantlab.calibration.profile import Profile
+    from quantlab.engine.comparison import Comparison
+    from quantlab.engine.diagnosis import Diagnosis
+    from quantlab.engine.evaluation import Evaluation
+    from quantlab.engine.views import LayerView
+    from quantlab.lab import Lab
+
+MOST_SESSIONS = 8
+GRACE_SECONDS = 90.0
+"""A page that is reloaded or a laptop that slept for less finds its lab again."""
+MOST_CLOUDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the person looks at; changing it measures nothing anew."""
+
+    layer: str = ""
+    color_by: str = "tre"
+    streams: str = "trunk"
+    panel: str = "histogram"
+    left: str = "full"
+    right: str = "now"
+    apply_to: str = "layer"
+    tab: str = "bench"
+    picked: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What was measured under one recipe, and under the recipe before it (``former``). None: not measured."""
+
+    profile: Profile | None = None
+    diagnosis: Diagnosis | None = None
+    evaluation: Evaluation | None = None
+    comparison: Comparison | None = None
+    layers: Mapping[str, LayerView] = field(default_factory=dict)
+    former: Results | None = None
+
+    def aged(self) -> Results:
+        """The results after a change of the recipe: only the profile still holds; the rest is what was before."""
+        kept = replace(self, former=None)
+        known = self.former is not None and self.comparison is None and self.evaluation is None
+        return Results(profile=self.profile, former=self.former if known else kept)
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Relative output error of the layers looked at."""
+        return {
+            name: float(view.output_error)
+            for name, view in self.layers.items()
+            if view.output_error is not None
+        }
+
+
+class Session:
+    """One tab's lab. Everything in it but the lab and the job is replaced whole, never changed.
+
+    Attributes:
+        handle: Secret name of the session; the tab keeps it to find its lab after a reload.
+        lab: None until it is open.
+        stale: Whether the recipe changed since the numbers were measured (large models run on demand).
+        message: What went wrong last, for the person; "" for nothing.
+    """
+
+    def __init__(self) -> None:
+        self.handle = secrets.token_urlsafe(24)
+        self.lock = threading.RLock()
+        self.lab: Lab | None = None
+        self.model = ""
+        self.scene = ""
+        self.view = View()
+        self.results = Results()
+        self.job: Job | None = None
+        self.stale = False
+        self.message: dict[str, str] = {}
+        self.version = 0
+        self._clouds: OrderedDict[str, bytes] = OrderedDict()
+
+    def open_lab(self) -> Lab:
+        """The lab.
+
+        Raises:
+            QuantLabError: It is not open yet.
+        """
+        if self.lab is None:
+            raise QuantLabError("the lab is still opening", remedy="Wait a moment, then try again.")
+        return self.lab
+
+    def show(self, **changes: Any) -> None:
+        """Look at something else."""
+        self.view = replace(self.view, **changes)
+
+    def learn(self, job: Job, **results: Any) -> None:
+        """Take in what a job measured, unless it was stopped meanwhile: then the recipe may be another one.
+
+        Raises:
+            JobCancelledError: It was.
+        """
+        with self.lock:
+            job.check()
+            self.results = replace(self.results, **results)
+
+    def begin(self) -> Job:
+        """A job for new work; the work that runs is stopped, because its result is no longer wanted."""
+        with self.lock:
+            self.stop()
+            self.job = Job()
+            return self.job
+
+    def end(self, job: Job) -> None:
+        """Forget the job, unless another one took its place."""
+        with self.lock:
+            if self.job is job:
+                self.job = None
+
+    def stop(self) -> None:
+        """Ask the work that runs to stop."""
+        if self.job is not None:
+            self.job.cancel()
+
+    def keep_cloud(self, data: bytes) -> str:
+        """Keep a payload for the viewer to fetch, and answer its name; the oldest is dropped."""
+        with self.lock:
+            name = secrets.token_urlsafe(12)
+            self._clouds[name] = data
+            while len(self._clouds) > MOST_CLOUDS:
+                self._clouds.popitem(last=False)
+            return name
+
+    def cloud(self, name: str) -> bytes | None:
+        """The payload of that name, if it is still kept."""
+        return self._clouds.get(name)
+
+    def close(self) -> None:
+        """Free everything large."""
+        with self.lock:
+            self.stop()
+            self.lab = None
+            self.results = Results()
+            self._clouds.clear()
+
+
+@dataclass(slots=True)
+class _Seat:
+    session: Session
+    page: str
+    left_at: float | None = None
+
+
+class Store:
+    """All sessions, at most ``most`` of them; those whose tab is gone are freed after ``grace`` seconds.
+
+    Args:
+        most: Beyond it, the tab that left first makes room; where none left, the newcomer is refused.
+        grace: Seconds a lab outlives its tab.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        *,
+        most: int = MOST_SESSIONS,
+        grace: float = GRACE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most, self._grace, self._clock = most, grace, clock
+        self._lock = threading.Lock()
+        self._seats: dict[str, _Seat] = {}
+
+    def __len__(self) -> int:
+        return len(self._seats)
+
+    def join(self, page: str, handle: str = "") -> Session:
+        """The session of a page that has just loaded: the one ``handle`` names if its tab left, else a new one.
+
+        Raises:
+            DeviceError: As many labs as this process may hold are in use.
+        """
+        with self._lock:
+            self._sweep()
+            seat = self._seats.get(handle)
+            if seat is not None and (seat.left_at is not None or seat.page == page):
+                seat.page, seat.left_at = page, None
+                return seat.session
+            self._make_room()
+            session = Session()
+            self._seats[session.handle] = _Seat(session, page)
+            return session
+
+    def of(self, page: str) -> Session:
+        """The session of a page.
+
+        Raises:
+            QuantLabError: It was freed.
+        """
+        with self._lock:
+            for seat in self._seats.values():
+                if seat.page == page:
+                    seat.left_at = None
+                    return seat.session
+        raise QuantLabError("this page has lost its lab", remedy="Reload the page.")
+
+    def leave(self, page: str) -> None:
+        """A tab closed: its lab is freed after the grace time, or as soon as room is needed."""
+        with self._lock:
+            for seat in self._seats.values():
+                if seat.page == page:
+                    seat.left_at = self._clock()
+        timer = threading.Timer(self._grace + 1, self.sweep)
+        timer.daemon = True
+        timer.start()
+
+    def sweep(self) -> None:
+        """Free the labs whose tab has been gone for the grace time."""
+        with self._lock:
+            self._sweep()
+
+    def cloud(self, handle: str, name: str) -> bytes | None:
+        """The payload a session keeps under ``name``."""
+        with self._lock:
+            seat = self._seats.get(handle)
+        return seat.session.cloud(name) if seat else None
+
+    def _sweep(self) -> None:
+        now = self._clock()
+        for handle, seat in list(self._seats.items()):
+            if seat.left_at is not None and now - seat.left_at >= self._grace:
+                self._free(handle)
+
+    def _make_room(self) -> None:
+        while len(self._seats) >= self._most:
+            gone = [
+                (seat.left_at, handle) for handle, seat in self._seats.items() if seat.left_at is not None
+            ]
+            if not gone:
+                raise DeviceError(
+                    f"{len(self._seats)} labs are open, which is all this process holds",
+                    remedy="Close a tab, then reload this page.",
+                )
+            self._free(min(gone)[1])
+
+    def _free(self, handle: str) -> None:
+        self._seats.pop(handle).session.close()

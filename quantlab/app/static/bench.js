@@ -1,0 +1,33 @@
+// Where Gradio's components meet our panels: each panel is told its value now and at every change.
+import { read } from "./dom.js";
+import { mountCompare } from "./compare.js";
+import { mountLayer } from "./layer.js";
+import { mountMap } from "./map.js";
+import { mountNumbers } from "./numbers.js";
+import { mountRecipe } from "./recipe.js";
+import { mountSettings } from "./settings.js";
+import { mountHead, mountStatus } from "./top.js";
+
+const PANELS = {
+  head: mountHead,
+  status: mountStatus,
+  map: mountMap,
+  layer: mountLayer,
+  settings: mountSettings,
+  numbers: mountNumbers,
+  compare: mountCompare,
+  recipe: mountRecipe,
+};
+
+/** Draws one panel into `host`; `gradio` is {props, watch, send} of its component. */
+export function mount(kind, host, gradio) {
+  const draw = PANELS[kind](host, { ...gradio, config: gradio.props.config });
+  const update = () => {
+    const value = read(gradio.props.value);
+    if (!value) return;
+    host.querySelector(":scope > .ql-waiting")?.remove();
+    draw(value);
+  };
+  gradio.watch("value", update);
+  update();
+}

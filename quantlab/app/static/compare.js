@@ -1,0 +1,39 @@
+// Both clouds in the viewer, and which prediction stands on which side.
+import { Choice, make, setText } from "./dom.js";
+
+export function mountCompare(host, { send }) {
+  const left = new Choice("Left side", (value) => send({ do: "left", value }));
+  const right = new Choice("Right side", (value) => send({ do: "right", value }));
+  const note = make("span", { class: "ql-quiet" });
+  const stage = make("div", { class: "ql-stage" }, make("div", { class: "quantlab-viewer" }));
+  const sides = make("div", { class: "ql-sides", hidden: true }, side("left", left), note, side("right", right));
+  host.append(make("header", {}, make("h2", {}, "Compare"), sides), stage);
+  const viewer = attach(stage);
+  return (value) => {
+    sides.hidden = value.sides.length === 0;
+    left.show(value.sides, value.left);
+    right.show(value.sides, value.right);
+    setText(note, value.stale ? "before the changes that wait" : "");
+    viewer.show({ payload: value.payload, message: value.message ?? "" });
+  };
+}
+
+function side(name, choice) {
+  return make("label", { class: "ql-field" }, make("span", {}, name), choice.element);
+}
+
+/** The viewer's own Gradio adapter, fed by us: it fetches the clouds and follows the theme. */
+function attach(stage) {
+  const props = { value: {} };
+  let told = () => {};
+  const ready = import("/quantlab/viewer/viewer.js").then(({ attachGradio }) =>
+    attachGradio(stage, { props, watch: (_name, callback) => (told = callback), trigger: () => {} }),
+  );
+  return {
+    async show(value) {
+      props.value = value.payload ? value : { message: value.message };
+      await ready;
+      told();
+    },
+  };
+}

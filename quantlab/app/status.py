@@ -1,0 +1,82 @@
+"""View models of the top bar: what is open, what runs, what can be undone. They decide nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from quantlab.engine.presets import PRESETS
+from quantlab.figures.readable import duration
+
+if TYPE_CHECKING:
+    from quantlab.app.state import Session
+
+PRESET_NAMES = {
+    "full_precision": "full precision",
+    "rtn": "RTN",
+    "smoothquant": "SmoothQuant",
+    "quarot": "QuaRot",
+    "quantvggt": "QuantVGGT-style",
+    "taptq": "TAPTQ-style",
+}
+
+
+def head(session: Session, models: list[dict[str, str]], scenes: list[dict[str, str]]) -> dict[str, Any]:
+    """What is open and what else can be."""
+    lab = session.lab
+    notes = []
+    if lab is not None and getattr(lab.model, "planted", False):
+        notes.append("outliers planted artificially")
+    if lab is not None and lab.evaluation:
+        scene = lab.evaluation[0]
+        notes += scene.notes
+        if session.model.startswith("mini") and scene.truth is None:
+            notes.append("mini knows only its rooms; photographs want vggt-1b")
+    return {
+        "handle": session.handle,
+        "models": models,
+        "scenes": scenes,
+        "model": session.model,
+        "scene": session.scene,
+        "notes": notes,
+    }
+
+
+def status(session: Session) -> dict[str, Any]:
+    """What runs, how far it is, and what the person can do about it."""
+    lab, job = session.lab, session.job
+    value: dict[str, Any] = {
+        "busy": job is not None,
+        "text": _text(session),
+        "fraction": round(job.fraction, 3) if job is not None else 0,
+        "stopping": bool(job is not None and job.cancelled),
+        "run": lab is not None and session.stale and job is None,
+        "message": session.message,
+        "undo": bool(lab is not None and lab.can_undo),
+        "redo": bool(lab is not None and lab.can_redo),
+        "presets": [
+            {"id": name, "label": PRESET_NAMES.get(name, name), "help": preset.help}
+            for name, preset in PRESETS.items()
+        ],
+    }
+    if lab is not None:
+        defaults = lab.recipe.defaults
+        value["preset"] = lab.recipe.name
+        value["weights"] = defaults.get("weights", 16)
+        value["activations"] = defaults.get("activations", 16)
+        value["changed"] = len(lab.recipe.rules)
+    return value
+
+
+def _text(session: Session) -> str:
+    lab, job = session.lab, session.job
+    if job is not None:
+        if job.cancelled:
+            return "stopping"
+        return job.progress.text or ("working" if lab is not None else "opening the lab")
+    if lab is None:
+        return "no lab"
+    if session.stale:
+        cost = lab.estimate()
+        number, unit = duration(cost.seconds)
+        return f"changes wait · about {number} {unit}" + ("" if cost.measured else ", a guess")
+    return "up to date"

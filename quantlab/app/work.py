@@ -1,0 +1,88 @@
+"""Long work in a thread of its own, told to the page step by step, and stoppable. It knows nothing of quantization."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from quantlab.jobs import Job
+
+Parts = Mapping[str, Any]
+"""What changes on the page: name of a part to its new value."""
+Emit = Callable[[Parts], None]
+
+PERIOD_SECONDS = 0.2
+LANE = threading.Lock()
+"""One piece of heavy work at a time in this process: two at once would only slow each other down."""
+
+
+class _Done:
+    """The worker ended; ``error`` says how, None for well."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+def stream(
+    work: Callable[[Emit], None], job: Job, *, progress: Callable[[Job], Parts], lane: threading.Lock = LANE
+) -> Iterator[Parts]:
+    """Run ``work`` in a thread and yield what it emits, with its progress in between.
+
+    Closing the iterator leaves the work running: a page that was reloaded finds its results. Only
+    ``job.cancel()`` stops it.
+
+    Args:
+        work: Called with a function that takes the parts of the page that are ready.
+        job: Cancels the work, also while it still waits for the lane.
+        progress: Turns the job's progress into parts, several times a second.
+        lane: Held while the work runs.
+
+    Raises:
+        Exception: Whatever the work raised, `JobCancelledError` among them.
+    """
+    messages: SimpleQueue[Parts | _Done] = SimpleQueue()
+    threading.Thread(target=_run, args=(work, job, messages, lane), daemon=True).start()
+    told: object = None
+    while True:
+        try:
+            message = messages.get(timeout=PERIOD_SECONDS)
+        except Empty:
+            now = (job.progress, job.cancelled)
+            if now != told:
+                told = now
+                yield progress(job)
+            continue
+        if isinstance(message, _Done):
+            if message.error is not None:
+                raise message.error
+            return
+        yield message
+
+
+def _run(
+    work: Callable[[Emit], None], job: Job, messages: SimpleQueue[Parts | _Done], lane: threading.Lock
+) -> None:
+    try:
+        _take(lane, job)
+    except BaseException as error:  # noqa: BLE001 - handed to the thread that asked
+        messages.put(_Done(error))
+        return
+    try:
+        work(messages.put)
+    except BaseException as error:  # noqa: BLE001 - handed to the thread that asked
+        messages.put(_Done(error))
+    else:
+        messages.put(_Done(None))
+    finally:
+        lane.release()
+
+
+def _take(lane: threading.Lock, job: Job) -> None:
+    """Wait for the lane, but no longer than the job is wanted."""
+    if lane.acquire(blocking=False):
+        return
+    job.report(0, 0, "waiting for other work on this machine")
+    while not lane.acquire(timeout=PERIOD_SECONDS):
+        job.check()

@@ -1,0 +1,261 @@
+"""A lab made of invented numbers, as fast as nothing: the app's own logic is tested on it. It quantizes nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from quantlab.app.actions import Actions
+from quantlab.app.options import Options
+from quantlab.app.state import Store
+from quantlab.app.workshop import Workshop
+from quantlab.calibration.profile import LayerProfile, Profile, TokenStats
+from quantlab.engine.comparison import Comparison
+from quantlab.engine.diagnosis import Diagnosis
+from quantlab.engine.evaluation import Drift, Evaluation, Scores
+from quantlab.engine.history import History
+from quantlab.engine.recipe import Recipe
+from quantlab.engine.views import LayerView
+from quantlab.models.prediction import Prediction
+from quantlab.models.structure import BlockInfo, BranchInfo, LayerInfo, Structure
+from quantlab.numerics.records import BIN_EDGES, Histogram
+from quantlab.scenes.scene import Scene
+
+KINDS = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
+
+
+def make_structure(blocks=3):
+    layers, branches, infos = {}, {}, {}
+    for index in range(blocks):
+        for stream in ("frame", "global"):
+            block = f"aggregator.{stream}_blocks.{index}"
+            for kind, tail in KINDS.items():
+                name = f"{block}.{tail}"
+                layers[name] = LayerInfo(name, kind, stream, block, index, 32, 32, 1056, "linear")
+            for kind, norm in (("attn", "norm1"), ("mlp", "norm2")):
+                own = tuple(name for name in layers if name.startswith(f"{block}.{kind}."))
+                branches[f"{block}.{kind}"] = BranchInfo(f"{block}.{kind}", block, kind, norm, "", own)
+            own = tuple(name for name in layers if name.startswith(block))
+            infos[block] = BlockInfo(block, stream, index, own, (f"{block}.attn", f"{block}.mlp"))
+    for part in ("projects.0", "projects.1", "scratch.output_conv1"):
+        name = f"depth_head.{part}"
+        layers[name] = LayerInfo(name, "conv", "depth_head", "depth_head", -1, 32, 16, 528, "conv2d")
+    return Structure(layers, branches, infos)
+
+
+def make_histogram(scale=1.0, seed=0, tail=30.0):
+    random = np.random.default_rng(seed)
+    values = scale * np.concatenate([random.normal(size=4000), tail * random.normal(size=6)])
+    return Histogram(np.histogram(values, BIN_EDGES)[0].astype(np.int64))
+
+
+def make_profile(structure):
+    layers = {}
+    for position, (name, info) in enumerate(structure.layers.items()):
+
+        def stats(kurtosis, tail):
+            return TokenStats(
+                4000, 0.0, 1.0, kurtosis, 9.0, 0.7, 1.6, 2.6, 3.4, 6.0, tail, make_histogram(tail=kurtosis)
+            )
+
+        tokens = {
+            "all": stats(4.0 + 3 * position, 2.0 + position),
+            "camera": stats(9.0, 3.0),
+            "patch": stats(3.1, 1.2),
+        }
+        ones = np.ones(32, np.float32)
+        layers[name] = LayerProfile(
+            name,
+            info.kind,
+            info.stream,
+            info.block,
+            info.index,
+            tokens,
+            ones,
+            ones,
+            np.zeros(32, np.uint8),
+            stats(3, 1),
+            ones,
+        )
+    return Profile(layers, ("demo",), 0.1)
+
+
+def make_prediction(seed=0, noise=0.0, frames=2, height=12, width=16):
+    random = np.random.default_rng(7)
+    v, u = np.mgrid[:height, :width]
+    depth = np.stack([2.5 + 0.3 * np.sin(u / 3) + 0.1 * frame for frame in range(frames)]).astype(np.float32)
+    points = np.stack(
+        [np.stack([(u - width / 2) / width * d, (v - height / 2) / width * d, d], -1) for d in depth]
+    ).astype(np.float32)
+    points = points + noise * np.random.default_rng(seed).normal(size=points.shape).astype(np.float32)
+    images = random.integers(0, 255, (frames, height, width, 3), dtype=np.uint8)
+    intrinsics = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]], np.float32)
+    return Prediction(
+        images=images,
+        points=points,
+        confidence=np.ones(depth.shape, np.float32),
+        depth=depth,
+        camera_from_world=np.tile(np.eye(4), (frames, 1, 1)),
+        intrinsics=np.tile(intrinsics, (frames, 1, 1)),
+    )
+
+
+@dataclass
+class FakeLab:
+    """Answers like `quantlab.Lab`; its error falls when layers are rotated or kept."""
+
+    scene: Scene
+    recipe_now: Recipe
+    interactive: bool = True
+    seconds: float = 0.0
+    fails: str = ""
+
+    def __post_init__(self):
+        self.structure = make_structure()
+        self.records = History((self.recipe_now,))
+        self.model = SimpleNamespace(name="mini", planted=False)
+        self.evaluation = [self.scene]
+        self.calls = []
+
+    @property
+    def recipe(self):
+        return self.records.now
+
+    @recipe.setter
+    def recipe(self, recipe):
+        self.records = self.records.push(recipe)
+
+    @property
+    def history(self):
+        return list(self.records.recipes)
+
+    can_undo = property(lambda self: self.records.can_undo)
+    can_redo = property(lambda self: self.records.can_redo)
+
+    def undo(self):
+        self.records = self.records.undone()
+
+    def redo(self):
+        self.records = self.records.redone()
+
+    def _work(self, name, job):
+        self.calls.append(name)
+        if self.fails == name:
+            raise RuntimeError("planted")
+        steps = max(1, int(self.seconds / 0.02))
+        for step in range(steps):
+            if job is not None:
+                job.check()
+                job.report(step, steps, f"{name} {step} of {steps}")
+            if self.seconds:
+                time.sleep(0.02)
+
+    def _error(self):
+        settings = self.recipe.layers(self.structure).values()
+        bad = [0.05 for item in settings if item.quantized and item.rotation == "none"]
+        return 0.001 + sum(bad) / len(settings)
+
+    def profile(self, job=None):
+        self._work("profile", job)
+        return make_profile(self.structure)
+
+    def diagnose(self, job=None):
+        self._work("diagnose", job)
+        settings = self.recipe.layers(self.structure)
+        tre = {name: 0.001 * (i + 1) * item.quantized for i, (name, item) in enumerate(settings.items())}
+        return Diagnosis(tre, {}, None, scenes=("demo",))
+
+    def evaluate(self, job=None, *, icp=False):
+        self._work("evaluate", job)
+        error = self._error()
+        truth = Scores(auc30=0.8 - error, auc15=0.7, auc5=0.4 - error, auc3=0.2, abs_rel=0.05 + error)
+        drift = Drift(error, error, 0.9, 0.8, 0.7, 0.6, {"depth": error})
+        size = 1000 + sum(
+            item.weights for item in self.recipe.layers(self.structure).values() if item.quantized
+        )
+        return Evaluation(truth, drift, 0.041, size * 1000, 4_000_000, ("demo",))
+
+    def compare(self, scene=0, job=None):
+        self._work("compare", job)
+        error = self._error()
+        left, right = make_prediction(), make_prediction(seed=1, noise=error)
+        errors = np.linalg.norm(left.points - right.points, axis=-1)
+        return Comparison(left, right, errors, 2.0, float(errors.mean() / 2.0), left.points + 0.01)
+
+    def layer(self, name):
+        self._work("layer", None)
+        settings = self.recipe.layer(name, self.structure)
+        steps = {"raw": make_histogram()}
+        if settings.rotation != "none":
+            steps["rotated"] = make_histogram(tail=3.0)
+        steps["quantized"] = make_histogram(scale=1.02, tail=2.5, seed=3)
+        absmax = {step: np.geomspace(20, 0.5, 32).astype(np.float32) for step in steps}
+        land = {step: np.random.default_rng(0).normal(size=(32, 16)).astype(np.float32) for step in steps}
+        grid = np.linspace(-12, 12, 15, dtype=np.float32)
+        return LayerView(
+            name=name,
+            settings=settings,
+            quantized=True,
+            reason="",
+            steps=steps,
+            grid=grid,
+            clip_low=-12.0,
+            clip_high=12.0,
+            clipped_fraction=0.002,
+            wasted_levels=9,
+            channel_absmax=absmax,
+            landscape=land,
+            landscape_kinds=np.full(16, 2, np.uint8),
+            search=None,
+            output_error=0.08,
+            weight_error=0.05,
+            reading="Nine of fifteen levels hold almost nothing: 0.1 % of the values set the range.",
+        )
+
+    def plan(self):
+        settings = self.recipe.layers(self.structure).values()
+        return SimpleNamespace(
+            bytes=sum(1056 * item.weights // 8 for item in settings), full_bytes=60_000, warnings=()
+        )
+
+    def estimate(self):
+        return SimpleNamespace(seconds=240.0, blocks=3, measured=False)
+
+
+def make_scene(name="demo"):
+    image = np.zeros((12, 16, 3), np.uint8)
+    return Scene(name, (image, image))
+
+
+class FakeWorkshop(Workshop):
+    """Makes fake labs; scenes are real ones."""
+
+    def __init__(self, **lab_settings):
+        super().__init__(Options())
+        self.settings = lab_settings
+        self.labs = []
+
+    def warm(self):
+        pass
+
+    def scene(self, source):
+        return make_scene(source)
+
+    def lab(self, model, scene, recipe=None):
+        self.labs.append(FakeLab(scene, recipe or Recipe.preset("rtn"), **self.settings))
+        return self.labs[-1]
+
+
+@pytest.fixture
+def bench():
+    """(actions, store, workshop) over fake labs; call with settings of the labs."""
+
+    def build(**lab_settings):
+        workshop, store = FakeWorkshop(**lab_settings), Store()
+        return SimpleNamespace(actions=Actions(store, workshop), store=store, workshop=workshop)
+
+    return build
