@@ -10,6 +10,10 @@ import pytest
 import quantlab as ql
 
 
+def shown(value: object) -> str:
+    return ascii(value)[:12]
+
+
 def written(**changes: object) -> str:
     return json.dumps({**ql.Recipe.preset("rtn").to_dict(), **changes})
 
@@ -28,7 +32,7 @@ def written(**changes: object) -> str:
         "\0",
         "\N{BOM}{}",
     ],
-    ids=repr,
+    ids=shown,
 )
 @pytest.mark.parametrize("read", [ql.Recipe.from_json, ql.Recipe.from_yaml], ids=["json", "yaml"])
 def test_r1_what_is_no_recipe_is_refused(lab, refused, read, text: str) -> None:
@@ -53,7 +57,7 @@ def test_r3_another_format_number_is_refused(lab, refused, number: object) -> No
         lab.recipe = ql.Recipe.from_json(written(format=number))
 
 
-@pytest.mark.parametrize("bits", [True, 8.0, "8", math.nan, 1, 9, 17, -4, 10**400, None, [8]], ids=repr)
+@pytest.mark.parametrize("bits", [True, 8.0, "8", math.nan, 1, 9, 17, -4, 10**400, None, [8]], ids=shown)
 def test_r4_bits_that_are_no_bits_are_refused_where_they_stand(lab, refused, bits: object) -> None:
     with refused("weights"):
         lab.set("*blocks.0*", weights=bits)
