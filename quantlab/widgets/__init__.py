@@ -22,7 +22,7 @@ def bench(lab: Lab) -> Any:
     Returns:
         An ipywidget: the last line of a cell shows it.
     """
-    from quantlab.widgets.bench import bench_widget
+    from quantlab.widgets.grid import bench_widget
 
     return bench_widget(lab)
 
@@ -34,7 +34,7 @@ def map(lab: Lab, *, color_by: str = "") -> Any:  # noqa: A001 - called as ql.wi
         lab: What to look at.
         color_by: "tre", "kurtosis" or "max_p999"; "" takes TRE where the recipe rounds anything, else kurtosis.
     """
-    from quantlab.widgets.bench import map_widget
+    from quantlab.widgets.grid import map_widget
 
     return map_widget(lab, color_by)
 
@@ -49,7 +49,7 @@ def layer(lab: Lab, name: str = "") -> Any:
     Raises:
         RecipeError: No layer has this name.
     """
-    from quantlab.widgets.bench import layer_widget
+    from quantlab.widgets.grid import layer_widget
 
     return layer_widget(lab, name)
 
@@ -61,6 +61,6 @@ def compare(lab: Lab, *, scene: int = 0) -> Any:
         lab: What to look at.
         scene: Which of ``lab.evaluation``.
     """
-    from quantlab.widgets.bench import compare_widget
+    from quantlab.widgets.grid import compare_widget
 
     return compare_widget(lab, scene)

@@ -10,7 +10,7 @@ import ipywidgets as w
 
 from quantlab.engine.presets import PRESETS
 from quantlab.engine.recipe import Recipe
-from quantlab.engine.settings import BITS, FIELDS, FULL_PRECISION, BranchSettings, LayerSettings
+from quantlab.engine.settings import BITS, FIELDS, BranchSettings, LayerSettings
 from quantlab.widgets.parts import APPLY_TO, branch_of, pattern_for
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 DEFAULT_ALPHA = 0.5
-BIT_CHOICES = [("16 · not rounded" if bits == FULL_PRECISION else str(bits), bits) for bits in BITS]
+BIT_CHOICES = [(str(bits), bits) for bits in BITS]
 
 
 class LayerControls:

@@ -23,6 +23,7 @@ class View(Protocol):
 
     rank: int
     stale: bool
+    follows_selection: bool
 
     def update(self, job: Job) -> None:
         """Measure what it shows, and show it. Any thread."""
@@ -73,7 +74,9 @@ class Desk:
         """Look at another layer. An unknown name is ignored: it comes from the page."""
         if name in self.lab.structure.layers and name != self.selected:
             self.selected, self.chosen = name, True
-            self.invalidate()
+            for view in self._views:
+                view.stale |= view.follows_selection
+            self.refresh()
 
     def edit(self, change: Callable[[], object]) -> str:
         """Carry out a change of the recipe and follow it.
@@ -158,6 +161,9 @@ class Desk:
         except JobCancelledError:
             view.tell(status="stopped; this is the state before")
             return
+        except KeyboardInterrupt:
+            view.tell(status="interrupted; this is the state before")
+            raise
         except QuantLabError as error:
             view.tell(error=str(error))
         except Exception as error:  # noqa: BLE001 - a failing view never blanks the page

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROW_PIXELS = 20
 FIGURE_PIXELS = 264
-CLOUDS_PIXELS = 340
+CLOUDS_PIXELS = 400
 COLOURS = {"TRE under the recipe": "tre", "kurtosis of the input": "kurtosis", "max / p99.9": "max_p999"}
 
 
@@ -34,6 +34,7 @@ class Shown(ABC):
     """What every view has: its pane, its place in the queue, and whether it is out of date."""
 
     rank = 0
+    follows_selection = False
 
     def __init__(self, desk: Desk, pane: Pane) -> None:
         self.desk, self.pane, self.stale = desk, pane, True
@@ -75,6 +76,7 @@ class LayerPane(Shown):
     """One layer: what quantization does to its input, step by step, and the controls of its recipe."""
 
     rank = 1
+    follows_selection = True
 
     def __init__(self, desk: Desk, name: str = "") -> None:
         super().__init__(desk, Pane(["title", "figure", "words"]))
@@ -85,8 +87,8 @@ class LayerPane(Shown):
             options=[
                 ("histogram", "steps"),
                 ("tokens apart", "tokens"),
-                "channels",
-                "landscape",
+                ("channels", "channels"),
+                ("landscape", "landscape"),
                 ("range search", "search"),
             ],
             description="show",
@@ -96,7 +98,8 @@ class LayerPane(Shown):
         self._kind.observe(lambda _change: self._draw(), names="value")
         self.controls = LayerControls(desk, lambda: self.name, lambda trouble: self.tell(error=trouble))
         top = w.HBox([self._kind], layout=w.Layout(overflow="hidden"))
-        self.widget = w.VBox([top, self.pane, self.controls.widget])
+        self.plot = w.VBox([top, self.pane])
+        self.widget = w.VBox([self.plot, self.controls.widget])
 
     @property
     def name(self) -> str:
@@ -121,7 +124,7 @@ class LayerPane(Shown):
             return
         view = self._now[1]
         info = self.desk.lab.structure.layers[view.name]
-        self.pane.show("title", {"heading": f"{short_name(info)}   {view.name}", "sentences": []})
+        self.pane.show("title", {"heading": short_name(info), "full": view.name})
         figure, sentence = self._figure(view)
         self.pane.show("figure", figure_data(figure, FIGURE_PIXELS))
         self.pane.show("words", {"heading": "", "sentences": [sentence, self._error(view)]})
@@ -188,6 +191,7 @@ class MapPane(Shown):
     """The map of the network and its worst layers."""
 
     rank = 3
+    follows_selection = True
 
     def __init__(self, desk: Desk, color_by: str = "") -> None:
         super().__init__(desk, Pane(["figure", "rows"], on_event=self.clicked))

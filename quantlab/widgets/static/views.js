@@ -147,7 +147,7 @@ class Clouds {
 /** Numbers with units, and in brackets what they were before the last change. */
 class Numbers {
   constructor(root) {
-    this.box = make("dl", "ql-numbers");
+    this.box = make("div", "ql-numbers");
     root.append(this.box);
   }
 
@@ -155,9 +155,9 @@ class Numbers {
     const cells = entries.map(({ label, value, unit, former, help }) => {
       const cell = make("div", "ql-number");
       if (help) cell.title = help;
-      const shown = make("dd", "", make("strong", "", value), unit ? ` ${unit}` : "");
+      const shown = make("div", "ql-value", make("strong", "", value), unit ? ` ${unit}` : "");
       if (former) shown.append(make("span", "ql-former", ` (was ${former})`));
-      cell.append(make("dt", "", label), shown);
+      cell.append(make("div", "ql-label", label), shown);
       return cell;
     });
     this.box.replaceChildren(...cells);
@@ -199,7 +199,17 @@ class Words {
   }
 }
 
-class Title extends Words {}
+/** A layer's short name, and its full one. */
+class Title {
+  constructor(root) {
+    this.box = make("p", "ql-heading");
+    root.append(this.box);
+  }
+
+  show({ heading, full }) {
+    this.box.replaceChildren(heading, make("span", "ql-full", full));
+  }
+}
 
 const KINDS = { title: Title, figure: Figure, clouds: Clouds, numbers: Numbers, rows: Rows, words: Words };
 

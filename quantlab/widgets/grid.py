@@ -19,9 +19,8 @@ def bench_widget(lab: Lab) -> Any:
     """Map, layer, comparison and controls in one grid; see `quantlab.widgets.bench`."""
     desk = Desk.of(lab)
     _look_at_the_worst(desk)
-    views = [BarView(desk), LayerPane(desk), ComparePane(desk), MapPane(desk)]
-    bar, layer, compare, network = (view.widget for view in views)
-    columns = [w.VBox([network, layer]), w.VBox([compare])]
+    bar, layer, compare, network = BarView(desk), LayerPane(desk), ComparePane(desk), MapPane(desk)
+    columns = [w.VBox([network.widget, layer.plot]), w.VBox([compare.widget, layer.controls.widget])]
     for column in columns:
         column.add_class("ql-column")
     columns[0].layout.overflow = columns[1].layout.overflow = "hidden"
@@ -31,9 +30,9 @@ def bench_widget(lab: Lab) -> Any:
             grid_template_columns="repeat(auto-fit, minmax(min(100%, 420px), 1fr))", grid_gap="8px 16px"
         ),
     )
-    whole = w.VBox([bar, grid])
+    whole = w.VBox([bar.widget, grid])
     whole.add_class("ql-bench")
-    return _opened(desk, whole, views)
+    return _opened(desk, whole, [bar, layer, compare, network])
 
 
 def map_widget(lab: Lab, color_by: str) -> Any:
