@@ -66,7 +66,7 @@ def observe(
     names = present(network, structure.layers if layers is None else dict.fromkeys(layers))
     total = len(inputs) if isinstance(inputs, Sequence) else 0
     count = 0
-    with torch.no_grad(), hooked(network, before={name: watch.hook(name) for name in names}):
+    with torch.no_grad(), hooked(network, [(name, watch.hook(name)) for name in names]):
         for index, entry in enumerate(inputs):
             name = scene_name(scenes, index)
             step(job, index, total, name)
@@ -98,11 +98,12 @@ class _Watch:
     def hook(self, name: str) -> Callable[..., None]:
         info = self._structure.layers[name]
 
-        def see(_module: nn.Module, args: tuple[Any, ...]) -> None:
-            if args and isinstance(args[0], Tensor) and args[0].numel():
-                kinds = self._kinds_of(info, args[0])
+        def see(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            x = args[0] if args else next(iter(kwargs.values()), None)
+            if isinstance(x, Tensor) and x.numel():
+                kinds = self._kinds_of(info, x)
                 for observer in self._observers:
-                    observer.see(info, args[0], kinds, self._scene)
+                    observer.see(info, x, kinds, self._scene)
 
         return see
 

@@ -16,25 +16,26 @@ from quantlab.models.structure import Structure
 from quantlab.numerics.finite import require_finite
 
 Hook = Callable[..., Any]
+Hooks = Iterable[tuple[str, Hook]]
 
 
 @contextmanager
-def hooked(
-    network: nn.Module, before: dict[str, Hook] | None = None, after: dict[str, Hook] | None = None
-) -> Iterator[None]:
+def hooked(network: nn.Module, before: Hooks = (), after: Hooks = ()) -> Iterator[None]:
     """Hook submodules by name, and always remove the hooks: after errors and interrupts of any kind too.
 
     Args:
-        network: The module the names belong to; "" is itself.
-        before: Name to ``hook(module, args)``, called before the module runs.
-        after: Name to ``hook(module, args, output)``, called after it ran.
+        network: The module that the names belong to; "" is itself.
+        before: (name, ``hook(module, args, kwargs)``), called before the module runs.
+        after: (name, ``hook(module, args, kwargs, output)``), called after it ran.
     """
     modules = dict(network.named_modules(remove_duplicate=False))
     with ExitStack() as stack:
-        for name, hook in (before or {}).items():
-            stack.callback(modules[name].register_forward_pre_hook(hook).remove)
-        for name, hook in (after or {}).items():
-            stack.callback(modules[name].register_forward_hook(hook).remove)
+        for name, hook in before:
+            handle = modules[name].register_forward_pre_hook(hook, with_kwargs=True)
+            stack.callback(handle.remove)
+        for name, hook in after:
+            handle = modules[name].register_forward_hook(hook, with_kwargs=True)
+            stack.callback(handle.remove)
         yield
 
 
@@ -58,8 +59,8 @@ def watched(network: nn.Module, structure: Structure, job: Job | None, text: str
 
         return report
 
-    layers = dict.fromkeys(present(network, structure.layers), check)
-    with hooked(network, before=layers), hooked(network, before={name: progress(name) for name in blocks}):
+    layers = [(name, check) for name in present(network, structure.layers)]
+    with hooked(network, [*layers, *((name, progress(name)) for name in present(network, blocks))]):
         yield
 
 
@@ -93,7 +94,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text or "not enough memory" in text
+    )
 
 
 def shapes_in_words(inputs: object) -> str:
@@ -110,19 +113,20 @@ def require_finite_run(network: nn.Module, structure: Structure, run: Callable[[
     """
 
     def entering(name: str) -> Hook:
-        def check(_module: nn.Module, args: tuple[Any, ...]) -> None:
-            _require_finite(args, f"input of {name}")
+        def check(_module: nn.Module, args: object, kwargs: object) -> None:
+            _require_finite((args, kwargs), f"input of {name}")
 
         return check
 
     def leaving(name: str) -> Hook:
-        def check(_module: nn.Module, _args: tuple[Any, ...], output: object) -> None:
+        def check(_module: nn.Module, _args: object, _kwargs: object, output: object) -> None:
             _require_finite(output, f"output of {name}")
 
         return check
 
     names = present(network, structure.layers)
-    with hooked(network, {n: entering(n) for n in names}, {n: leaving(n) for n in names}), torch.no_grad():
+    before, after = [(n, entering(n)) for n in names], [(n, leaving(n)) for n in names]
+    with hooked(network, before, after), torch.no_grad():
         run()
 
 

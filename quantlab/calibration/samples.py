@@ -77,13 +77,13 @@ class LayerSamples:
 def collect_samples(
     network: nn.Module,
     structure: Structure,
+    run: Run | None,
     inputs: Iterable[Any],
     layouts: Sequence[TokenLayout | None] = (),
     rows: int = ROWS,
     job: Job | None = None,
     layers: Iterable[str] | None = None,
     *,
-    run: Run | None = None,
     seed: int = 0,
     scenes: Sequence[str] = (),
 ) -> LayerSamples:

@@ -70,9 +70,7 @@ class InputStream:
         groupings: Shared between the layers of a network.
     """
 
-    def __init__(
-        self, codes: tuple[int, ...], *, maps: bool, groupings: Groupings | None = None
-    ) -> None:
+    def __init__(self, codes: tuple[int, ...], *, maps: bool, groupings: Groupings | None = None) -> None:
         self.codes, self.maps = codes, maps
         self.token_kinds: NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
         self.pivot: float | None = None
@@ -127,7 +125,12 @@ class InputStream:
         self.pivot = batch.pivot
         if self._total is None:
             self._total = Batch(
-                batch.counts.clone(), batch.sums.clone(), batch.peaks, batch.channels, batch.tokens, batch.pivot
+                batch.counts.clone(),
+                batch.sums.clone(),
+                batch.peaks,
+                batch.channels,
+                batch.tokens,
+                batch.pivot,
             )
             self.token_kinds = np.resize(kinds, min(len(batch.tokens), MAX_TOKENS)).astype(np.uint8)
         else:

@@ -56,7 +56,9 @@ def pair(
         quantized,
         points=moved.astype(np.float32),
         depth=(fit.scale * quantized.depth).astype(np.float32),
-        camera_from_world=_moved_cameras(quantized.camera_from_world, fit.scale, fit.rotation, fit.translation),
+        camera_from_world=_moved_cameras(
+            quantized.camera_from_world, fit.scale, fit.rotation, fit.translation
+        ),
     )
     return Comparison(
         left=full_precision,

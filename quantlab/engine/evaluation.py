@@ -57,12 +57,13 @@ class Evaluation:
     Attributes:
         ground_truth: Scores against the truth; None where no scene has one.
         full_precision: Drift from the full-precision network.
-        seconds: Mean time of one scene through the network that was evaluated (simulated quantization is slower
-            than the full precision; integer execution is measured elsewhere).
+        seconds: Mean time of one scene through the network under the recipe, as simulation; it is no latency where
+            blocks were replayed.
         packed_bytes: Size of the weights under the recipe.
         full_bytes: Size of the weights in 16 bits.
         scenes: Names of the scenes averaged over.
         problems: What could not be scored and why, one sentence each (a cloud that collapsed, say).
+        replayed: How many blocks were answered from memory, over all scenes.
     """
 
     ground_truth: Scores | None
@@ -72,6 +73,7 @@ class Evaluation:
     full_bytes: int
     scenes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    replayed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, with the field names as keys."""

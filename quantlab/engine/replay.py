@@ -73,15 +73,20 @@ class BlockCache:
 
         Args:
             network: Its blocks are wrapped inside the context and are themselves again after it, whatever happens.
-            states: Block name to a token that differs whenever the block would compute something else. Blocks that
-                are not named here run as they are.
+            states: Block name to a token that differs whenever the block would compute something else, blocks
+                inside it apart. What is not named here runs as it is; the name "" is ignored.
         """
         self._round += 1
-        self._states = dict(states)
+        # What lies inside a block belongs to its state: a head may hold blocks of its own.
+        self._states = {
+            name: tuple((n, state) for n, state in states.items() if n == name or n.startswith(f"{name}."))
+            for name in states
+            if name
+        }
         self.executed, self.skipped = [], []
         with ExitStack() as stack:
             stack.callback(self._recent.clear)
-            for name in states:
+            for name in self._states:
                 stack.callback(self._wrap(name, network.get_submodule(name)))
             yield self
 

@@ -67,7 +67,9 @@ def scenes(count: int = 3) -> list[Tensor]:
 def recorded(network: nn.Module, name: str, inputs: list[Tensor]) -> list[Tensor]:
     """Every input of one layer, by a hook of our own."""
     seen: list[Tensor] = []
-    handle = network.get_submodule(name).register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
+    handle = network.get_submodule(name).register_forward_pre_hook(
+        lambda _, args: seen.append(args[0].clone())
+    )
     with torch.no_grad():
         for x in inputs:
             network(x)
@@ -138,8 +140,12 @@ def test_maxima_of_maps_per_channel_and_per_pixel(network: Network, layout: str)
     layer = capture_profile(conv, describe(conv), None, [x]).layers["0"]
     np.testing.assert_array_equal(layer.channel_max, x.abs().amax((0, 2, 3)).numpy())
     np.testing.assert_array_equal(layer.token_max, x.abs().amax(1).flatten().numpy())
-    np.testing.assert_array_equal(layer.weight_channel_max, conv[0].weight.detach().abs().amax((0, 2, 3)).numpy())
-    assert layer.all.kurtosis == pytest.approx(oracle.kurtosis(x.double().numpy().ravel(), fisher=False), rel=1e-5)
+    np.testing.assert_array_equal(
+        layer.weight_channel_max, conv[0].weight.detach().abs().amax((0, 2, 3)).numpy()
+    )
+    assert layer.all.kurtosis == pytest.approx(
+        oracle.kurtosis(x.double().numpy().ravel(), fisher=False), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(("offset", "gain"), [(1e3, 1.0), (0.0, 1e-12), (0.0, 1e12), (-5.0, 1e-3)])
@@ -177,7 +183,9 @@ def test_layers_that_read_one_tensor_share_the_pass_but_not_after_a_change_in_pl
 
 
 def test_a_layer_that_never_runs_is_absent(network: Network) -> None:
-    profile = capture_profile(network, describe(network), lambda x: network.frame_blocks[0](x), scenes(1), [LAYOUT])
+    profile = capture_profile(
+        network, describe(network), lambda x: network.frame_blocks[0](x), scenes(1), [LAYOUT]
+    )
     assert "frame_blocks.0.attn.q" in profile.layers
     assert "out" not in profile.layers
 
@@ -212,7 +220,7 @@ def test_the_layer_that_first_receives_a_nan_is_named(network: Network, value: f
     structure = describe(network)
     for collect in (
         lambda: capture_profile(network, structure, None, scenes(1), [LAYOUT]),
-        lambda: collect_samples(network, structure, scenes(1), [LAYOUT]),
+        lambda: collect_samples(network, structure, None, scenes(1), [LAYOUT]),
     ):
         with pytest.raises(NumericError) as caught:
             collect()
@@ -258,7 +266,7 @@ def test_the_network_computes_the_same_while_it_is_watched(network: Network) -> 
 
 def test_samples_keep_all_special_tokens_then_patches_and_the_exact_maxima(network: Network) -> None:
     name = "frame_blocks.1.attn.proj"
-    samples = collect_samples(network, describe(network), scenes(), [LAYOUT] * 3, rows=30)
+    samples = collect_samples(network, describe(network), None, scenes(), [LAYOUT] * 3, rows=30)
     seen = torch.cat(recorded(network, name, scenes())).flatten(0, 1)
     kinds = np.tile(LAYOUT.kinds("frame", 8), 6)
     rows, codes = samples.rows(name), samples.kinds(name)
@@ -272,7 +280,7 @@ def test_samples_keep_all_special_tokens_then_patches_and_the_exact_maxima(netwo
 
 
 def test_special_tokens_never_take_more_than_half_of_the_sample(network: Network) -> None:
-    samples = collect_samples(network, describe(network), scenes(), [LAYOUT] * 3, rows=10)
+    samples = collect_samples(network, describe(network), None, scenes(), [LAYOUT] * 3, rows=10)
     codes = samples.kinds("frame_blocks.0.attn.q")
     assert len(codes) == 10
     assert (codes == KINDS.index("patch")).sum() == 5
@@ -280,9 +288,9 @@ def test_special_tokens_never_take_more_than_half_of_the_sample(network: Network
 
 def test_equal_seeds_draw_equal_rows_even_when_fewer_layers_are_sampled(network: Network) -> None:
     structure, name = describe(network), "frame_blocks.1.attn.q"
-    one = collect_samples(network, structure, scenes(), [LAYOUT] * 3, rows=12)
-    two = collect_samples(network, structure, scenes(), [LAYOUT] * 3, rows=12, layers=[name])
-    other = collect_samples(network, structure, scenes(), [LAYOUT] * 3, rows=12, seed=1)
+    one = collect_samples(network, structure, None, scenes(), [LAYOUT] * 3, rows=12)
+    two = collect_samples(network, structure, None, scenes(), [LAYOUT] * 3, rows=12, layers=[name])
+    other = collect_samples(network, structure, None, scenes(), [LAYOUT] * 3, rows=12, seed=1)
     assert two.names == (name,)
     assert torch.equal(one.rows(name), two.rows(name))
     assert not torch.equal(one.rows(name), other.rows(name))
@@ -293,7 +301,7 @@ def test_every_patch_of_every_scene_is_drawn_about_equally_often() -> None:
     inputs = [torch.arange(20.0)[:, None], torch.arange(20.0, 40.0)[:, None]]
     drawn = np.zeros(40)
     for seed in range(200):
-        rows = collect_samples(network, describe(network), inputs, rows=10, seed=seed).rows("0")
+        rows = collect_samples(network, describe(network), None, inputs, rows=10, seed=seed).rows("0")
         drawn[rows[:, 0].int().numpy()] += 1
     # each is drawn with probability 1/4: 50 of 200 times, standard deviation 6.1
     assert drawn.sum() == 2000
@@ -301,7 +309,7 @@ def test_every_patch_of_every_scene_is_drawn_about_equally_often() -> None:
 
 
 def test_samples_of_a_layer_that_never_ran_are_refused_by_name(network: Network) -> None:
-    samples = collect_samples(network, describe(network), scenes(1), layers=["out"])
+    samples = collect_samples(network, describe(network), None, scenes(1), layers=["out"])
     assert "out" in samples
     assert samples.rows("out").shape == (12, 8)
     with pytest.raises(NumericError) as caught:

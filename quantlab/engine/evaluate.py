@@ -1,0 +1,174 @@
+"""Scores runs of a quantized network against full precision and against the truth, scene by scene. It runs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from quantlab.engine.evaluation import Drift, Evaluation, Scores
+from quantlab.engine.execution import Run
+from quantlab.engine.subject import scene_label, truth_of
+from quantlab.errors import MissingLibraryError, NumericError, SceneError
+from quantlab.geometry.clouds import valid_mask
+from quantlab.geometry.reconstruction import reconstruction_scores
+from quantlab.geometry.scores import auc, camera_errors, depth_scores, point_error
+from quantlab.jobs import Job, part, step
+from quantlab.models.prediction import Prediction
+from quantlab.scenes.scene import Truth
+
+THRESHOLDS = (30, 15, 5, 3)
+"""Degrees at which the camera AUC is stated."""
+RunScene = Callable[[int, Job | None], Run]
+"""``run(index, job)`` takes one of the scenes through a network."""
+
+
+def evaluate(
+    scenes: Sequence[Any],
+    reference: RunScene,
+    quantized: RunScene,
+    *,
+    packed_bytes: int,
+    full_bytes: int,
+    icp: bool = False,
+    job: Job | None = None,
+) -> Evaluation:
+    """Score a quantized network on scenes; every number is a mean over the scenes that have it.
+
+    Camera AUC is that of each scene, then the mean; depth takes one median scale a scene; ``point_error`` is after
+    Sim(3). What cannot be computed (a collapsed cloud) is None and said in ``problems``.
+
+    Args:
+        scenes: Scenes with or without truth, or bare inputs.
+        reference: Runs a scene at full precision.
+        quantized: Runs it under the recipe.
+        packed_bytes: Size of the weights under the recipe.
+        full_bytes: Their size in 16 bits.
+        icp: Accuracy, completeness and normal consistency too.
+
+    Raises:
+        SceneError: There is no scene.
+        JobCancelledError: The job was cancelled.
+    """
+    if not len(scenes):
+        raise SceneError("there is no scene to evaluate", place="evaluation", remedy="Give at least one.")
+    tally = _Tally()
+    for index, scene in enumerate(scenes):
+        name = scene_label(scene, index)
+        step(job, index, len(scenes), name)
+        section = part(job, index, len(scenes))
+        exact = reference(index, None if section is None else section.part(0.0, 0.5))
+        rounded = quantized(index, None if section is None else section.part(0.5, 1.0))
+        tally.scene(name, exact, rounded, truth_of(scene), icp=icp)
+    step(job, len(scenes), len(scenes), "done")
+    return tally.evaluation(packed_bytes, full_bytes)
+
+
+def relative_errors(exact: Mapping[str, Tensor], rounded: Mapping[str, Tensor]) -> dict[str, float]:
+    """||y_hat - y|| / ||y|| of every output that both have; where y is all zeros, ||y_hat - y||."""
+    found: dict[str, float] = {}
+    for name, output in exact.items():
+        if name in rounded and rounded[name].shape == output.shape:
+            error = float((rounded[name].double() - output.double()).norm())
+            size = float(output.double().norm())
+            found[name] = error / size if size > 0 else error
+    return found
+
+
+def camera_scores(predicted: Prediction, camera_from_world: Any) -> dict[str, float]:
+    """AUC of one scene by field name; nothing for a scene of one view."""
+    rotation, translation = camera_errors(predicted.camera_from_world, camera_from_world)
+    if not len(rotation):
+        return {}
+    return {f"auc{degrees}": auc(rotation, translation, degrees) for degrees in THRESHOLDS}
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Numbers of each scene by name, to be averaged."""
+
+    names: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    replayed: int = 0
+    outputs: dict[str, list[float]] = field(default_factory=dict)
+    drift: dict[str, list[float]] = field(default_factory=dict)
+    truth: dict[str, list[float]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    has_truth: bool = False
+
+    def scene(self, name: str, exact: Run, rounded: Run, truth: Truth | None, *, icp: bool) -> None:
+        """Take one scene in."""
+        self.names.append(name)
+        self.seconds.append(rounded.seconds)
+        self.replayed += rounded.replayed
+        for output, error in relative_errors(exact.outputs, rounded.outputs).items():
+            self.outputs.setdefault(output, []).append(error)
+        if exact.prediction is None or rounded.prediction is None:
+            return
+        self._drift(name, exact.prediction, rounded.prediction)
+        if truth is not None:
+            self.has_truth = True
+            self._truth(name, rounded.prediction, truth, icp=icp)
+
+    def evaluation(self, packed_bytes: int, full_bytes: int) -> Evaluation:
+        """The means."""
+        drift, truth = _means(self.drift), _means(self.truth)
+        fields = ("point_error", "abs_rel", *(f"auc{degrees}" for degrees in THRESHOLDS))
+        return Evaluation(
+            ground_truth=Scores(**truth) if self.has_truth else None,
+            full_precision=Drift(**{key: drift.get(key) for key in fields}, outputs=_means(self.outputs)),
+            seconds=float(np.mean(self.seconds)),
+            packed_bytes=packed_bytes,
+            full_bytes=full_bytes,
+            scenes=tuple(self.names),
+            problems=tuple(self.problems),
+            replayed=self.replayed,
+        )
+
+    def _drift(self, name: str, exact: Prediction, rounded: Prediction) -> None:
+        kept = valid_mask(exact.points, rounded.points)
+        self._try(name, self.drift, lambda: {"point_error": point_error(rounded.points, exact.points, kept)})
+        self._try(name, self.drift, lambda: {"abs_rel": depth_scores(rounded.depth, exact.depth).abs_rel})
+        self._try(name, self.drift, lambda: camera_scores(rounded, exact.camera_from_world))
+
+    def _truth(self, name: str, predicted: Prediction, truth: Truth, *, icp: bool) -> None:
+        self._try(name, self.truth, lambda: camera_scores(predicted, truth.camera_from_world))
+        if truth.depth.shape != predicted.depth.shape:
+            sizes = [f"{shape[2]} x {shape[1]}" for shape in (truth.depth.shape, predicted.depth.shape)]
+            self.problems.append(
+                f"{name}: depth and points are not scored: the truth has {sizes[0]} pixels, the network {sizes[1]}"
+            )
+            return
+        self._try(
+            name,
+            self.truth,
+            lambda: {"abs_rel": depth_scores(predicted.depth, truth.depth, truth.mask).abs_rel},
+        )
+        if icp:
+            self._try(name, self.truth, lambda: _cloud(predicted, truth))
+
+    def _try(
+        self, name: str, table: dict[str, list[float]], compute: Callable[[], Mapping[str, float]]
+    ) -> None:
+        try:
+            found = compute()
+        except (NumericError, MissingLibraryError) as error:
+            self.problems.append(f"{name}: {error}")
+            return
+        for key, value in found.items():
+            table.setdefault(key, []).append(value)
+
+
+def _cloud(predicted: Prediction, truth: Truth) -> dict[str, float]:
+    scores = reconstruction_scores(predicted.points, truth.points, truth.mask)
+    found = {"accuracy": scores.accuracy, "completeness": scores.completeness}
+    if scores.normal_consistency is not None:
+        found["normal_consistency"] = scores.normal_consistency
+    return found
+
+
+def _means(table: Mapping[str, Iterable[float]]) -> dict[str, float]:
+    return {name: float(np.mean(list(values))) for name, values in table.items()}
