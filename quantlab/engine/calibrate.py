@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from quantlab.calibration.samples import ROWS, LayerSamples, collect_samples
 from quantlab.engine.build import InputSamples
 from quantlab.errors import RecipeError
 from quantlab.jobs import Job
 from quantlab.models.structure import Structure, TokenLayout, observed_order
 
-if TYPE_CHECKING:
-    from quantlab.calibration.samples import LayerSamples
+SAMPLE_BYTES = 1 << 29
+"""Memory for sampled layer inputs."""
+FEWEST_ROWS = 64
 
 
 class Calibration:
@@ -72,17 +74,25 @@ class Calibration:
         if self._samples is None:
             if not self.inputs:
                 return None
-            from quantlab.calibration.samples import collect_samples
-
-            self._samples = collect_samples(
-                network,
-                structure,
-                lambda given: self.run(network, given),
-                self.inputs,
-                self.layouts,
-                job=job,
-            )
+            self._samples = self._collect(network, structure, job)
         return self.of(self._samples, name, network, structure)
+
+    def _collect(self, network: nn.Module, structure: Structure, job: Job | None) -> LayerSamples:
+        """Sample the Linears, fewer rows of each where a network has many and wide ones."""
+        linears = {
+            name: info.in_features for name, info in structure.layers.items() if info.operator == "linear"
+        }
+        rows = SAMPLE_BYTES // (4 * max(1, sum(linears.values())))
+        return collect_samples(
+            network,
+            structure,
+            run=lambda given: self.run(network, given),
+            inputs=self.inputs,
+            layouts=self.layouts,
+            rows=min(ROWS, max(FEWEST_ROWS, rows)),
+            job=job,
+            layers=linears,
+        )
 
     @staticmethod
     def of(samples: LayerSamples, name: str, network: nn.Module, structure: Structure) -> InputSamples:

@@ -215,9 +215,8 @@ def _unmatched(structure: Structure, recipe: Recipe) -> list[str]:
         ]
         if not any(rule.matches(name) for name in names):
             near = get_close_matches(rule.pattern, names, n=1)
-            warnings.append(
-                f"the rule for {rule.pattern!r} matches nothing" + (f"; {near[0]!r}?" if near else "")
-            )
+            meant = f". Did you mean {near[0]!r}?" if near else ""
+            warnings.append(f"the rule for {rule.pattern!r} matches nothing{meant}")
     if recipe.rules and len(warnings) == len(recipe.rules):
         warnings.append("no rule matches: the recipe was probably made for another model")
     return warnings

@@ -39,7 +39,7 @@ def _tail(steps: Mapping[str, Histogram], kurtosis: Mapping[str, float]) -> str:
         done = " and ".join(
             {"rotated": "rotation", "smoothed": "smoothing"}[s] for s in kurtosis if s in _MADE
         )
-        text += f"; {done} brings it to {_short(kurtosis[last[0]])}"
+        text += f"; after {done} its kurtosis is {_short(kurtosis[last[0]])}"
     return text + "."
 
 
