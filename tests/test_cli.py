@@ -166,7 +166,7 @@ def test_a_stopped_job_ends_with_code_130(monkeypatch) -> None:
 
 def test_ctrl_c_ends_with_code_130_and_leaves_no_file(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    command = [sys.executable, "-m", "quantlab.cli", "inspect", "--scenes", "rooms:100", "--json", str(out)]
+    command = [sys.executable, "-m", "quantlab.cli", "inspect", "--scenes", "rooms:25", "--json", str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         assert "profile" in process.stderr.readline()
         time.sleep(0.2)

@@ -45,7 +45,7 @@ def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str | float | None]], *, note: str = ""
 ) -> None:
     """Print a table on stdout; numbers with three significant digits to the right, None as a dash."""
-    drawn = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    drawn = Table(box=None, pad_edge=False)
     numeric = [any(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))]
     for name, right in zip(columns, numeric, strict=True):
         drawn.add_column(Text(name), justify="right" if right else "left", no_wrap=True)
@@ -54,6 +54,7 @@ def table(
     console = Console()
     if not console.is_terminal:
         console = Console(width=max(_PLAIN_WIDTH, console.width))
+    console.print(Text(title, style="bold"))
     console.print(drawn)
     if note:
         console.print(Text(note))

@@ -101,6 +101,12 @@ class RecipeChoice:
         return replace(recipe, seed=self.seed)
 
 
+def label(recipe: Recipe) -> str:
+    """The recipe in a few words for a title: its name and the bits it starts from."""
+    bits = [recipe.defaults.get(field, 16) for field in ("weights", "activations")]
+    return recipe.name if bits == [16, 16] else f"{recipe.name} W{bits[0]}A{bits[1]}"
+
+
 def names(scenes: Sequence[Scene]) -> str:
     """The scenes in a few words for a title."""
     return scenes[0].name if len(scenes) == 1 else f"{len(scenes)} scenes"
