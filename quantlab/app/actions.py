@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +11,20 @@ from quantlab.app import edits, panels, table
 from quantlab.app.measure import measure_change, measure_first, measure_layer
 from quantlab.app.measure import panels as parts_of
 from quantlab.app.recipes import load_recipe, read_recipe
+from quantlab.app.running import explain, guarded, run_job
 from quantlab.app.state import Results, Session, Store
 from quantlab.app.status import head, status
 from quantlab.app.work import Emit, Parts, stream
+from quantlab.app.workshop import Workshop, is_large
 from quantlab.engine.recipe import Recipe
-from quantlab.errors import JobCancelledError, QuantLabError
+from quantlab.errors import QuantLabError
 from quantlab.jobs import Job
 
 if TYPE_CHECKING:
-    from quantlab.app.workshop import Workshop
     from quantlab.lab import Lab
     from quantlab.scenes.scene import Scene
 
 Message = dict[str, Any]
-Work = Callable[[Session, Emit, Job], None]
 ALL = ("map", "layer", "settings", "numbers", "compare", "modules", "recipe")
 AFTER_EDIT = ("settings", "modules", "recipe")
 
@@ -69,7 +68,7 @@ class Actions:
         """Do what a panel asks: ``message`` is ``{"do": verb, ...}``."""
         verb = str(message.get("do", "")) if isinstance(message, dict) else ""
         if verb == "ready":
-            yield from self._guarded(None, lambda: self._ready(page, message))
+            yield from guarded(None, lambda: self._ready(page, message))
         elif verb in self._verbs:
             yield from self._in_session(page, lambda session: self._verbs[verb](session, message))
 
@@ -99,17 +98,11 @@ class Actions:
             return
         session.model, session.scene = self._workshop.options.model, self._workshop.options.scene
         yield {"head": self._head(session), "status": status(session)}
-        yield from self._work(session, self._open_first)
+        yield from run_job(session, self._open_first)
 
     def _open_first(self, session: Session, emit: Emit, job: Job) -> None:
         lab = self._workshop.first_lab(job.part(0.0, 0.4))
-        self._install(session, lab, job)
-        emit({"head": self._head(session), **parts_of(session, *ALL)})
-        if lab.interactive:
-            measure_first(session, emit, job.part(0.4, 1.0))
-        else:
-            choose_worst_later(session)
-            emit(parts_of(session, *ALL))
+        self._opened(session, emit, job.part(0.4, 1.0), lab)
 
     def _install(self, session: Session, lab: Lab, job: Job) -> None:
         """Put a lab in the place of the former one, whole."""
@@ -117,7 +110,7 @@ class Actions:
         with session.lock:
             job.check()
             session.lab, session.scene, session.results = lab, scene.name, Results()
-            session.stale = not lab.interactive
+            session.stale, session.interactive = True, False
             layer = session.view.layer if session.view.layer in lab.structure.layers else ""
             session.show(layer=layer, picked=frozenset(), left="full", right="now")
 
@@ -127,14 +120,13 @@ class Actions:
         if job is None:
             return
 
+        pause = threading.Event()
+
         def wait(_emit: Emit) -> None:
             while session.job is job:
                 job.check()
                 pause.wait(0.2)
 
-        import threading
-
-        pause = threading.Event()
         yield from stream(wait, job, progress=lambda _: {"status": status(session)}, lane=threading.Lock())
         yield {"status": status(session), **parts_of(session, *ALL)}
 
@@ -161,7 +153,7 @@ class Actions:
         if name in session.results.layers or session.stale or session.results.profile is None:
             return
         if session.job is None:
-            yield from self._work(session, measure_layer)
+            yield from run_job(session, measure_layer)
 
     def _dismiss(self, session: Session, _message: Message) -> Iterator[Parts]:
         session.message = {}
@@ -215,15 +207,15 @@ class Actions:
         with session.lock:
             session.results = session.results.aged()
             session.stale, session.message = True, {}
-        if session.open_lab().interactive:
-            yield from self._work(session, measure_change, first=parts_of(session, *AFTER_EDIT))
+        if session.interactive:
+            yield from run_job(session, measure_change, first=parts_of(session, *AFTER_EDIT))
         else:
             yield {"status": status(session), **parts_of(session, *AFTER_EDIT, "map", "layer", "numbers")}
 
     def _run_all(self, session: Session, _message: Message) -> Iterator[Parts]:
         session.open_lab()
         if session.job is None:  # a second click while it runs asks for nothing new
-            yield from self._work(session, measure_change)
+            yield from run_job(session, measure_change)
 
     def _stop(self, session: Session, _message: Message) -> Iterator[Parts]:
         session.stop()
@@ -235,7 +227,7 @@ class Actions:
         name = message.get("value")
         if name not in [item["id"] for item in self._workshop.models()]:
             return
-        yield from self._work(session, lambda s, emit, job: self._open_model(s, emit, job, name))
+        yield from run_job(session, lambda s, emit, job: self._open_model(s, emit, job, name))
 
     def _open_model(self, session: Session, emit: Emit, job: Job, name: str) -> None:
         job.report(0, 0, f"loading {name}")
@@ -247,15 +239,11 @@ class Actions:
     def _scene(self, session: Session, message: Message) -> Iterator[Parts]:
         name = message.get("value")
         load = self._workshop.chosen_scene
-        yield from self._work(
-            session, lambda s, emit, job: self._open_scene(s, emit, job, lambda: load(name))
-        )
+        yield from run_job(session, lambda s, emit, job: self._open_scene(s, emit, job, lambda: load(name)))
 
     def _upload(self, session: Session, paths: Sequence[str]) -> Iterator[Parts]:
         load = self._workshop.uploaded_scene
-        yield from self._work(
-            session, lambda s, emit, job: self._open_scene(s, emit, job, lambda: load(paths))
-        )
+        yield from run_job(session, lambda s, emit, job: self._open_scene(s, emit, job, lambda: load(paths)))
 
     def _open_scene(self, session: Session, emit: Emit, job: Job, load: Callable[[], Scene]) -> None:
         job.report(0, 0, "reading the scene")
@@ -271,8 +259,13 @@ class Actions:
     def _opened(self, session: Session, emit: Emit, job: Job, lab: Lab) -> None:
         self._install(session, lab, job)
         emit({"head": self._head(session), "status": status(session), **parts_of(session, *ALL)})
-        if lab.interactive:
-            measure_first(session, emit, job)
+        if is_large(lab):
+            choose_first(session)
+            emit(parts_of(session, *ALL))
+            return
+        lab.reference(job=job.part(0.0, 0.1))
+        session.interactive = lab.interactive
+        measure_first(session, emit, job.part(0.1, 1.0))
 
     # ---- plumbing -------------------------------------------------------------------------------------------------
 
@@ -283,70 +276,13 @@ class Actions:
         try:
             session = self._store.of(page)
         except QuantLabError as error:
-            yield {"status": {"message": told(error)}}
+            yield {"status": {"message": explain(error)}}
             return
-        yield from self._guarded(session, lambda: do(session))
-
-    def _guarded(self, session: Session | None, do: Callable[[], Iterator[Parts]]) -> Iterator[Parts]:
-        """Run a handler; an error becomes a message, and the controls show again what holds."""
-        try:
-            yield from do()
-        except QuantLabError as error:
-            message = told(error)
-        except Exception:  # noqa: BLE001 - a bug is logged and said, and the page lives on
-            traceback.print_exc(file=sys.stderr)
-            message = {
-                "problem": "QuantLab failed at this",
-                "remedy": "The former state holds; the log says why.",
-            }
-        else:
-            return
-        if session is None:
-            yield {"status": {"message": message}}
-            return
-        session.message = message
-        again = parts_of(session, "settings", "modules") if session.lab is not None else {}
-        yield {"status": status(session), "head": self._head(session), **again}
-
-    def _work(self, session: Session, work: Work, first: Parts | None = None) -> Iterator[Parts]:
-        """Run work as the session's job. A newer job takes the page over; then this one says nothing more."""
-        job = session.begin()
-        session.message = {}
-        yield {"status": status(session), **(first or {})}
-
-        def body(emit: Emit) -> None:
-            try:
-                work(session, emit, job)
-            finally:
-                session.end(job)
-
-        try:
-            for parts in stream(body, job, progress=lambda _: {"status": status(session)}):
-                if session.job not in (job, None):
-                    return
-                yield parts
-        except JobCancelledError:
-            session.end(job)
-            if session.job is not None:
-                return
-            session.message = {
-                "problem": "Stopped",
-                "remedy": "What was measured before is kept. Press Run to go on.",
-            }
-        yield (
-            {"status": status(session), **parts_of(session, "compare")}
-            if session.message
-            else {"status": status(session)}
-        )
+        yield from guarded(session, lambda: do(session))
 
 
-def choose_worst_later(session: Session) -> None:
+def choose_first(session: Session) -> None:
     """Open some layer of a large model, so that its settings can be changed before anything was measured."""
     lab = session.open_lab()
     inside = [name for name, item in lab.recipe.layers(lab.structure).items() if not item.keep]
     session.show(layer=(inside or list(lab.structure.layers) or [""])[0])
-
-
-def told(error: QuantLabError) -> dict[str, str]:
-    """An error as the page shows it."""
-    return {"problem": error.problem, "place": error.place, "remedy": error.remedy}

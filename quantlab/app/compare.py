@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab.app.status import scene_notes
 from quantlab.viewer.pack import CameraData, CloudData, pack_clouds
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def compare_panel(session: Session) -> dict[str, Any]:
         "left": view.left,
         "right": view.right,
         "sides": [],
+        "notes": scene_notes(session),
         "stale": session.stale,
     }
     if comparison is None:

@@ -1,8 +1,6 @@
-"""The Gradio component every panel of the page is: a place where a script of ours draws. It holds no data of its own."""
+"""The Gradio component every panel of the page is: a place where our script draws. It holds no data of its own."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import gradio as gr
 
@@ -12,29 +10,27 @@ STATIC = "/quantlab/static"
 KINDS = ("head", "status", "map", "layer", "settings", "numbers", "compare", "recipe")
 
 
-class Panel(gr.HTML):
+def panel(kind: str, *, waiting: str = "") -> gr.HTML:
     """One panel: its value is plain data or JSON text; ``static/bench.js`` draws it and tells what a person does.
 
     The template never changes, so Gradio leaves the DOM below it alone: plots keep their zoom, the viewer its camera.
+    (A function and no subclass: for a subclass Gradio would write a stub file beside this one.)
 
     Args:
         kind: Which script draws it, one of ``KINDS``.
         waiting: What stands there until the first value comes.
     """
-
-    def __init__(self, kind: str, *, waiting: str = "", **settings: Any) -> None:
-        if kind not in KINDS:
-            raise ValueError(f"unknown panel {kind!r}; choose one of {', '.join(KINDS)}")
-        super().__init__(
-            value=None,
-            html_template=f'<div class="ql-panel ql-{kind}"><p class="ql-waiting">{waiting}</p></div>',
-            js_on_load=_script(kind),
-            apply_default_css=False,
-            elem_id=f"ql-{kind}",
-            elem_classes=["ql-cell"],
-            config=CONFIG,
-            **settings,
-        )
+    if kind not in KINDS:
+        raise ValueError(f"unknown panel {kind!r}; choose one of {', '.join(KINDS)}")
+    return gr.HTML(
+        value=None,
+        html_template=f'<div class="ql-panel ql-{kind}"><p class="ql-waiting">{waiting}</p></div>',
+        js_on_load=_script(kind),
+        apply_default_css=False,
+        elem_id=f"ql-{kind}",
+        elem_classes=["ql-cell"],
+        config=CONFIG,
+    )
 
 
 def _script(kind: str) -> str:

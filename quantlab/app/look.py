@@ -1,4 +1,4 @@
-"""The look of the page: Gradio's theme reduced to nothing, our colours as CSS variables, our style sheet. No layout code."""
+"""The look of the page: Gradio's theme reduced to nothing, our colours as CSS variables, our style sheet."""
 
 from __future__ import annotations
 

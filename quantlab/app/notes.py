@@ -5,10 +5,12 @@ from __future__ import annotations
 NOTES = """
 ### What you see
 
-* **Map.** One cell a layer: blocks across, layer kinds down. The colour is the number chosen above it, on a logarithmic
-  scale. TRE is the relative error of the largest one per cent of a layer's outputs, with this layer quantized alone.
-* **Layer.** The layer's input on a symmetric logarithmic axis: raw, after each transform, and rounded. Thin lines are the
-  values the quantizer can produce; dashed lines are where it clips. The pale curve is the state before your last change.
+* **Map.** One cell a layer: blocks across, layer kinds down. The colour is the number chosen above it, on a
+  logarithmic scale. TRE is the relative error of the largest one per cent of a layer's outputs, with this layer
+  quantized alone.
+* **Layer.** The layer's input on a symmetric logarithmic axis: raw, after each transform, and rounded. Thin lines
+  are the values the quantizer can produce; dashed lines are where it clips. The pale curve is the state before your
+  last change.
 * **Comparison.** The full-precision cloud and the quantized one, in one frame after a similarity alignment, under one
   camera. Keys 1 to 4 change the view, R returns to the first view.
 * **Numbers.** Point error is the mean distance of paired points, as a share of the scene's size. AUC and AbsRel are
@@ -20,8 +22,8 @@ NOTES = """
   shown is that of the simulation, not of integer execution.
 * `mini` is a small VGGT trained on generated rooms and **knows only those rooms**. It runs on your photographs all the
   same, but a good reconstruction of them wants `vggt-1b`.
-* `mini-outliers` is the same function with outlier channels **planted** by a rescaling; smoothing inverts that rescaling by
-  construction.
+* `mini-outliers` is the same function with outlier channels **planted** by a rescaling; smoothing inverts that
+  rescaling by construction.
 * With a model whose forward takes longer than about two seconds, changes wait until you press Run.
 
 ### Keys

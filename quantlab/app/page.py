@@ -9,10 +9,11 @@ import gradio as gr
 
 from quantlab.app import table
 from quantlab.app.actions import Actions
-from quantlab.app.components import Panel
+from quantlab.app.components import panel
 from quantlab.app.notes import NOTES
 from quantlab.app.work import Parts
 
+Painted = Iterator[dict[Any, Any]]
 TITLE = "QuantLab"
 MAX_UPLOAD = "512mb"
 
@@ -29,29 +30,29 @@ def _layout() -> tuple[dict[str, Any], gr.UploadButton, gr.UploadButton]:
     parts: dict[str, Any] = {}
     with gr.Column(elem_id="ql"):
         with gr.Row(elem_id="ql-top"):
-            parts["head"] = Panel("head", waiting="QuantLab")
+            parts["head"] = panel("head", waiting="QuantLab")
             upload = gr.UploadButton(
                 "Upload", file_count="multiple", file_types=["image", "video"], elem_id="ql-upload", size="sm"
             )
-            parts["status"] = Panel("status", waiting="connecting")
+            parts["status"] = panel("status", waiting="connecting")
         with gr.Column(elem_id="ql-left"), gr.Tabs(elem_id="ql-tabs"):
-            with gr.Tab("Bench", id="bench", elem_id="ql-bench"):
-                parts["map"] = Panel("map", waiting="The map of the network appears here: one cell a layer.")
-                parts["layer"] = Panel("layer", waiting="A layer's values and its grid appear here.")
+            with gr.Tab("Bench", id="bench", elem_id="ql-bench") as bench:
+                parts["map"] = panel("map", waiting="The map of the network appears here: one cell a layer.")
+                parts["layer"] = panel("layer", waiting="A layer's values and its grid appear here.")
             with gr.Tab("Modules", id="modules", elem_id="ql-modules-tab") as modules:
                 parts["modules"] = _table()
             with gr.Tab("Recipe", id="recipe", elem_id="ql-recipe-tab") as recipe:
-                parts["recipe"] = Panel("recipe")
+                parts["recipe"] = panel("recipe")
                 load = gr.UploadButton(
                     "Load a recipe", file_types=[".yaml", ".yml", ".json"], elem_id="ql-load", size="sm"
                 )
             with gr.Tab("Notes", id="notes", elem_id="ql-notes-tab") as notes:
                 gr.Markdown(NOTES, elem_id="ql-notes")
         with gr.Column(elem_id="ql-right"):
-            parts["compare"] = Panel("compare", waiting="Both clouds appear here, side by side.")
-            parts["numbers"] = Panel("numbers")
-        parts["settings"] = Panel("settings")
-    parts["tabs"] = {"modules": modules, "recipe": recipe, "notes": notes}
+            parts["compare"] = panel("compare", waiting="Both clouds appear here, side by side.")
+            parts["numbers"] = panel("numbers")
+        parts["settings"] = panel("settings")
+    parts["tabs"] = {"bench": bench, "modules": modules, "recipe": recipe, "notes": notes}
     return parts, upload, load
 
 
@@ -75,53 +76,56 @@ def _table() -> gr.Dataframe:
 def _connect(
     page: gr.Blocks, actions: Actions, parts: dict[str, Any], upload: gr.UploadButton, load: gr.UploadButton
 ) -> None:
-    tabs = parts.pop("tabs")
-    outputs = list(parts.values())
+    tabs: dict[str, gr.Tab] = parts.pop("tabs")
+    table_part = parts["modules"]
 
-    def paint(stream: Iterator[Parts]) -> Iterator[dict[Any, Any]]:
+    def paint(stream: Iterator[Parts]) -> Painted:
         for changed in stream:
             if changed:
                 yield {parts[name]: value for name, value in changed.items()}
 
-    def act(request: gr.Request, event: gr.EventData) -> Iterator[dict[Any, Any]]:
-        yield from paint(actions.act(str(request.session_hash), dict(event._data)))  # noqa: SLF001 - Gradio's way
-
-    def uploaded(request: gr.Request, files: list[str] | None) -> Iterator[dict[Any, Any]]:
-        yield from paint(actions.upload(str(request.session_hash), files or []))
-
-    def loaded(request: gr.Request, file: str | None) -> Iterator[dict[Any, Any]]:
-        yield from paint(actions.load_recipe(str(request.session_hash), file or ""))
-
-    def typed(request: gr.Request, rows: list[list[Any]]) -> Iterator[dict[Any, Any]]:
-        yield from paint(actions.edit_table(str(request.session_hash), rows))
-
-    def left(request: gr.Request) -> None:
-        actions.leave(str(request.session_hash))
-
     settings: dict[str, Any] = {
-        "outputs": outputs,
+        "outputs": list(parts.values()),
         "show_progress": "hidden",
         "trigger_mode": "multiple",
         "concurrency_limit": None,
         "api_visibility": "private",
     }
+    handlers = _handlers(actions, paint)
     for part in parts.values():
-        if isinstance(part, Panel):
-            part.act(act, **settings)
-    upload.upload(uploaded, inputs=[upload], **settings)
-    load.upload(loaded, inputs=[load], **settings)
-    parts["modules"].input(typed, inputs=[parts["modules"]], **settings)
-    bench: dict[str, Any] = {"bench": None, **tabs}
-    for name, tab in bench.items():
-        if tab is not None:
-            tab.select(_tab_handler(actions, paint, name), **settings)
-    page.unload(left)
+        if isinstance(part, gr.HTML):
+            part.act(handlers["act"], **settings)
+    upload.upload(handlers["upload"], inputs=[upload], **settings)
+    load.upload(handlers["load"], inputs=[load], **settings)
+    table_part.input(handlers["table"], inputs=[table_part], **settings)
+    for name, tab in tabs.items():
+        tab.select(_tab_handler(actions, paint, name), **settings)
+    page.unload(handlers["leave"])
+
+
+def _handlers(actions: Actions, paint: Callable[[Iterator[Parts]], Painted]) -> dict[str, Callable[..., Any]]:
+    def act(request: gr.Request, event: gr.EventData) -> Painted:
+        yield from paint(actions.act(str(request.session_hash), dict(event._data)))  # noqa: SLF001 - Gradio's way
+
+    def upload(request: gr.Request, files: list[str] | None) -> Painted:
+        yield from paint(actions.upload(str(request.session_hash), files or []))
+
+    def load(request: gr.Request, file: str | None) -> Painted:
+        yield from paint(actions.load_recipe(str(request.session_hash), file or ""))
+
+    def edit_table(request: gr.Request, rows: list[list[Any]]) -> Painted:
+        yield from paint(actions.edit_table(str(request.session_hash), rows))
+
+    def leave(request: gr.Request) -> None:
+        actions.leave(str(request.session_hash))
+
+    return {"act": act, "upload": upload, "load": load, "table": edit_table, "leave": leave}
 
 
 def _tab_handler(
-    actions: Actions, paint: Callable[[Iterator[Parts]], Iterator[dict[Any, Any]]], name: str
-) -> Callable[[gr.Request], Iterator[dict[Any, Any]]]:
-    def select(request: gr.Request) -> Iterator[dict[Any, Any]]:
+    actions: Actions, paint: Callable[[Iterator[Parts]], Painted], name: str
+) -> Callable[[gr.Request], Painted]:
+    def select(request: gr.Request) -> Painted:
         yield from paint(actions.act(str(request.session_hash), {"do": "tab", "value": name}))
 
     return select

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 STREAMS = {"trunk": "trunk", "vit": "ViT", "heads": "heads", "all": "all"}
 PANELS = {
     "histogram": "Histogram",
-    "tokens": "Token kinds",
+    "tokens": "Tokens",
     "channels": "Channels",
     "landscape": "Landscape",
-    "search": "Range search",
+    "search": "Search",
 }
 HEADS = ("camera_head", "depth_head", "point_head", "track_head")
 WORST = 8

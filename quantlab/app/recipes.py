@@ -16,7 +16,7 @@ def recipe_panel(session: Session) -> dict[str, Any]:
     lab = session.open_lab()
     recipe = lab.recipe
     start = lab.history[0] if lab.history else recipe
-    python = "import quantlab as ql\n\n" + f"lab = ql.Lab(ql.load_model({session.model!r}))\n"
+    python = f"lab = ql.Lab(ql.load_model({session.model!r}))\n"
     text = recipe.to_python()
     return {
         "yaml": recipe.to_yaml(),

@@ -75,6 +75,7 @@ class Session:
     Attributes:
         handle: Secret name of the session; the tab keeps it to find its lab after a reload.
         lab: None until it is open.
+        interactive: Whether edits are followed at once: a forward pass is short.
         stale: Whether the recipe changed since the numbers were measured (large models run on demand).
         message: What went wrong last, for the person; "" for nothing.
     """
@@ -88,6 +89,7 @@ class Session:
         self.view = View()
         self.results = Results()
         self.job: Job | None = None
+        self.interactive = False
         self.stale = False
         self.message: dict[str, str] = {}
         self.version = 0

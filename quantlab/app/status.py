@@ -22,23 +22,26 @@ PRESET_NAMES = {
 
 def head(session: Session, models: list[dict[str, str]], scenes: list[dict[str, str]]) -> dict[str, Any]:
     """What is open and what else can be."""
-    lab = session.lab
-    notes = []
-    if lab is not None and getattr(lab.model, "planted", False):
-        notes.append("outliers planted artificially")
-    if lab is not None and lab.evaluation:
-        scene = lab.evaluation[0]
-        notes += scene.notes
-        if session.model.startswith("mini") and scene.truth is None:
-            notes.append("mini knows only its rooms; photographs want vggt-1b")
     return {
         "handle": session.handle,
         "models": models,
         "scenes": scenes,
         "model": session.model,
         "scene": session.scene,
-        "notes": notes,
     }
+
+
+def scene_notes(session: Session) -> list[str]:
+    """What a person should know of this model on this scene."""
+    lab, notes = session.lab, []
+    if lab is None or not lab.evaluation:
+        return []
+    if getattr(lab.model, "planted", False):
+        notes.append("outliers planted artificially")
+    scene = lab.evaluation[0]
+    if session.model.startswith("mini") and scene.truth is None:
+        notes.append("mini knows only its rooms; photographs want vggt-1b")
+    return [*notes, *scene.notes]
 
 
 def status(session: Session) -> dict[str, Any]:
@@ -78,5 +81,7 @@ def _text(session: Session) -> str:
     if session.stale:
         cost = lab.estimate()
         number, unit = duration(cost.seconds)
-        return f"changes wait · about {number} {unit}" + ("" if cost.measured else ", a guess")
+        return (
+            f"changes wait · about {number} {unit}" if cost.measured else "waits for Run · cost not known yet"
+        )
     return "up to date"

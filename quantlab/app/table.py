@@ -19,8 +19,8 @@ COLUMNS: Mapping[str, str] = {
     "layer": "str",
     "W": "number",
     "A": "number",
-    "rotation": "bool",
-    "smoothing": "bool",
+    "rot.": "bool",
+    "smooth": "bool",
     "comp.": "str",
     "keep": "bool",
     "TRE": "str",
@@ -29,7 +29,7 @@ COLUMNS: Mapping[str, str] = {
 FIXED = (1, 8, 9)
 """Columns nobody can type into."""
 _SETTINGS = {2: "weights", 3: "activations", 4: "rotation", 5: "smoothing", 6: "compensation", 7: "keep"}
-WIDTHS = ("44px", "150px", "44px", "44px", "68px", "76px", "58px", "50px", "68px", "68px")
+WIDTHS = ("44px", "116px", "36px", "36px", "64px", "80px", "56px", "68px", "60px", "72px")
 
 
 def rows(session: Session) -> list[list[Any]]:

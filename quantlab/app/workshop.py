@@ -25,6 +25,7 @@ MODELS = {
 }
 ROOMS = 5
 FIRST_PRESET = "rtn"
+MOST_PARAMETERS = 100_000_000
 UPLOAD_FRAMES = 8
 """Pictures taken from an upload that brings more; a film gives as many."""
 
@@ -65,7 +66,7 @@ class Workshop:
     def _prepare(self) -> None:
         try:
             lab = self.lab(self.options.model, self.scene(self.options.scene))
-            if lab.interactive:
+            if not is_large(lab):
                 lab.compare(job=self.warming.part(0.0, 0.4))
                 lab.profile(job=self.warming.part(0.4, 0.8))
                 lab.evaluate(job=self.warming.part(0.8, 1.0))
@@ -133,6 +134,11 @@ class Workshop:
     def lab(self, model: str, scene: Scene, recipe: Recipe | None = None) -> Lab:
         """A new lab on a shared model."""
         return self._make(self.model(model), scene, recipe)
+
+
+def is_large(lab: Lab) -> bool:
+    """Whether even one forward pass is more than a person expects of opening a model: nothing runs before Run then."""
+    return sum(layer.parameters for layer in lab.structure.layers.values()) > MOST_PARAMETERS
 
 
 def _room(index: int) -> Scene:

@@ -159,17 +159,20 @@ class FakeLab:
         bad = [0.05 for item in settings if item.quantized and item.rotation == "none"]
         return 0.001 + sum(bad) / len(settings)
 
-    def profile(self, job=None):
+    def reference(self, scene=0, *, job=None):
+        self._work("reference", job)
+
+    def profile(self, *, job=None):
         self._work("profile", job)
         return make_profile(self.structure)
 
-    def diagnose(self, job=None):
+    def diagnose(self, *, job=None):
         self._work("diagnose", job)
         settings = self.recipe.layers(self.structure)
         tre = {name: 0.001 * (i + 1) * item.quantized for i, (name, item) in enumerate(settings.items())}
         return Diagnosis(tre, {}, None, scenes=("demo",))
 
-    def evaluate(self, job=None, *, icp=False):
+    def evaluate(self, *, job=None, icp=False):
         self._work("evaluate", job)
         error = self._error()
         truth = Scores(auc30=0.8 - error, auc15=0.7, auc5=0.4 - error, auc3=0.2, abs_rel=0.05 + error)
@@ -179,7 +182,7 @@ class FakeLab:
         )
         return Evaluation(truth, drift, 0.041, size * 1000, 4_000_000, ("demo",))
 
-    def compare(self, scene=0, job=None):
+    def compare(self, scene=0, *, job=None):
         self._work("compare", job)
         error = self._error()
         left, right = make_prediction(), make_prediction(seed=1, noise=error)

@@ -4,14 +4,15 @@ import { Plot } from "./plot.js";
 
 export function mountLayer(host, { config, send }) {
   const title = make("h2", { "data-testid": "layer-name" });
-  const facts = make("span", { class: "ql-quiet ql-facts" });
+  const facts = make("p", { class: "ql-quiet ql-facts" });
   const panels = new Segments("What to show of the layer", (value) => send({ do: "panel", value }));
   const canvas = make("div", { class: "ql-plot", "data-testid": "histogram" });
   const note = make("p", { class: "ql-note" });
   const reading = make("p", { class: "ql-reading", "data-testid": "reading" });
   host.append(
-    make("header", {}, title, facts, panels.element),
+    make("header", {}, title, panels.element),
     make("div", { class: "ql-plot-frame" }, canvas, note),
+    facts,
     reading,
   );
   const plot = new Plot(canvas, config);

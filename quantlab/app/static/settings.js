@@ -28,8 +28,8 @@ export function mountSettings(host, { send }) {
   const title = make("strong", { class: "ql-settings-title" });
   const summary = make("span", { class: "ql-quiet" });
   const fields = {
-    weights: field("weights", controls.weights.element, "bits"),
-    activations: field("activations", controls.activations.element, "bits"),
+    weights: field("W bits", controls.weights.element),
+    activations: field("A bits", controls.activations.element),
     rotation: rotation.label,
     smoothing: make("span", { class: "ql-field" }, smoothing.label, alpha, alphaText),
     range_search: field("range", controls.range_search.element),

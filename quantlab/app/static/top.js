@@ -7,12 +7,10 @@ const BITS = [2, 3, 4, 5, 6, 7, 8].map((bits) => ({ id: String(bits), label: Str
 export function mountHead(host, { send }) {
   const model = new Choice("Model", (value) => send({ do: "model", value }));
   const scene = new Choice("Scene", (value) => send({ do: "scene", value }));
-  const note = make("span", { class: "ql-head-note" });
   host.append(
     make("h1", {}, "QuantLab"),
     make("label", { class: "ql-field" }, make("span", {}, "model"), model.element),
     make("label", { class: "ql-field" }, make("span", {}, "scene"), scene.element),
-    note,
   );
   // The tab's own memory, so that a reload finds its lab and another tab does not.
   send({ do: "ready", handle: sessionStorage.getItem(KEPT) ?? "" });
@@ -20,8 +18,6 @@ export function mountHead(host, { send }) {
     sessionStorage.setItem(KEPT, value.handle);
     model.show(value.models.map((item) => ({ ...item, help: item.note })), value.model);
     scene.show(value.scenes, value.scene);
-    setText(note, value.notes[0]);
-    note.title = value.notes.join("; ");
   };
 }
 
@@ -50,8 +46,7 @@ export function mountStatus(host, { send }) {
     make("label", { class: "ql-field" }, make("span", {}, "A"), activations.element),
     make("span", { class: "ql-pair" }, undo, redo),
     make("span", { class: "ql-state" }, text, bar),
-    run,
-    stop,
+    make("span", { class: "ql-slot" }, run, stop),
     button("◐", "Light or dark", turnTheme),
   );
   document.body.append(message.element);

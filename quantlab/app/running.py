@@ -1,0 +1,80 @@
+"""How a handler runs: work as the session's one job, and every failure as a message while the former state holds."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+
+from quantlab.app.measure import panels
+from quantlab.app.state import Session
+from quantlab.app.status import status
+from quantlab.app.work import Emit, Parts, stream
+from quantlab.errors import JobCancelledError, QuantLabError
+from quantlab.jobs import Job
+
+Work = Callable[[Session, Emit, Job], None]
+STOPPED = {"problem": "Stopped", "remedy": "What was measured before is kept. Press Run to go on."}
+
+
+def run_job(session: Session, work: Work, first: Parts | None = None) -> Iterator[Parts]:
+    """Run work as the session's job. A newer job takes the page over; then this one says nothing more.
+
+    Args:
+        session: Gets the job; its former one is stopped.
+        work: Called with the session, a function that takes parts of the page as they become ready, and the job.
+        first: What changes on the page at once.
+    """
+    job = session.begin()
+    session.message = {}
+    yield {"status": status(session), **(first or {})}
+
+    def body(emit: Emit) -> None:
+        try:
+            work(session, emit, job)
+        finally:
+            session.end(job)
+
+    try:
+        for parts in stream(body, job, progress=lambda _: {"status": status(session)}):
+            if session.job not in (job, None):
+                return
+            yield parts
+    except Exception as error:  # noqa: BLE001 - said and logged; the page lives on
+        session.end(job)  # it may have been stopped before it began
+        if session.job is not None:
+            return
+        session.message = explain(error)
+    yield _settled(session)
+
+
+def guarded(session: Session | None, do: Callable[[], Iterator[Parts]]) -> Iterator[Parts]:
+    """Run a handler; an error becomes a message, and the controls show again what holds."""
+    try:
+        yield from do()
+    except Exception as error:  # noqa: BLE001 - said and logged; the page lives on
+        if session is None:
+            yield {"status": {"message": explain(error)}}
+        else:
+            session.message = explain(error)
+            yield _settled(session)
+
+
+def explain(error: Exception) -> dict[str, str]:
+    """An error as the page shows it; a bug goes to the log in full."""
+    if isinstance(error, JobCancelledError):
+        return dict(STOPPED)
+    if isinstance(error, QuantLabError):
+        return {"problem": error.problem, "place": error.place, "remedy": error.remedy}
+    traceback.print_exception(error, file=sys.stderr)
+    return {"problem": "QuantLab failed at this", "remedy": "The former state holds; the log says why."}
+
+
+def _settled(session: Session) -> Parts:
+    """The page after work ended: after a failure the controls and the views show again what holds."""
+    if not session.message:
+        return {"status": status(session)}
+    again = (
+        panels(session, "settings", "modules", "layer", "map", "compare") if session.lab is not None else {}
+    )
+    return {"status": status(session), **again}
