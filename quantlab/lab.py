@@ -1,0 +1,386 @@
+"""Lab: the one object that owns a model, its scenes, profile, recipe and results. It draws nothing.
+
+Front ends (app, widgets, command line) are thin skins over it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar, cast
+
+from torch import nn
+
+from quantlab.calibration.capture import capture_profile
+from quantlab.calibration.profile import Profile
+from quantlab.engine.calibrate import Calibration
+from quantlab.engine.comparison import Comparison, pair
+from quantlab.engine.diagnose import diagnose
+from quantlab.engine.diagnosis import Diagnosis
+from quantlab.engine.evaluate import evaluate
+from quantlab.engine.evaluation import Evaluation
+from quantlab.engine.execution import Run, execute
+from quantlab.engine.history import History
+from quantlab.engine.plan import Plan, plan
+from quantlab.engine.quantize import Quantizer
+from quantlab.engine.recipe import Recipe
+from quantlab.engine.replay import BlockCache
+from quantlab.engine.steps import layer_view
+from quantlab.engine.subject import Predict, Subject, scene_label, subject_of, truth_of
+from quantlab.engine.views import LayerView
+from quantlab.errors import SceneError
+from quantlab.jobs import Job, part
+from quantlab.models.model import Model
+from quantlab.models.structure import Structure
+from quantlab.scenes.load import load_scene
+from quantlab.scenes.synthetic import rooms
+
+T = TypeVar("T")
+
+INTERACTIVE_SECONDS = 2.0
+"""A lab whose forward takes longer queues edits instead of following each one."""
+ROOM_MODELS = ("mini", "mini-outliers")
+"""Models that were trained on the built-in rooms, and so are calibrated on rooms unless told otherwise."""
+REMEMBERED = 24
+REFERENCES = 64
+"""Full-precision runs that are kept; of more scenes the oldest are run again when needed."""
+
+"""Runs and results of recent recipes that undo and redo find again."""
+CALIBRATION_ROOMS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What carrying out the recipe in force would take.
+
+    Attributes:
+        seconds: Time of one scene; a forward was measured, or this is 0 and ``measured`` is False.
+        blocks: How many blocks would run again.
+        measured: Whether a forward pass of this lab was timed yet.
+    """
+
+    seconds: float
+    blocks: int
+    measured: bool
+
+
+class Lab:
+    """A network, the scenes it is calibrated and judged on, and a recipe that can be changed and changed back.
+
+    Args:
+        model: What `load_model` gives, or any torch module.
+        calibration: Scenes (for a bare module: its inputs) for profiles and for recipes that need statistics.
+            None: rooms of the split "calibration".
+        evaluation: Scenes that clouds and numbers are shown of. None: the scene "demo", or ``calibration``.
+        predict: For a bare module: ``predict(module, input)`` runs it and returns tensors.
+        recipe: The recipe to start with. None: round to nearest, 4 bits.
+        seed: Of the calibration rooms.
+
+    Every long method takes ``job``: it reports progress and can be cancelled, and then the lab is as it was.
+    Methods may be called from several threads; work is done one call at a time.
+
+    Raises:
+        SceneError: A bare module came without inputs.
+        RecipeError: The module holds no layer that can be quantized.
+    """
+
+    def __init__(
+        self,
+        model: Model | nn.Module,
+        calibration: Sequence[Any] | None = None,
+        evaluation: Sequence[Any] | None = None,
+        *,
+        predict: Predict | None = None,
+        recipe: Recipe | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self._subject = subject_of(model, predict)
+        self.calibration, self.evaluation = _scenes(self._subject, calibration, evaluation, seed)
+        self._history = History((recipe or Recipe.preset("rtn", weights=4, activations=4),))
+        self._listeners: list[Callable[[Recipe], None]] = []
+        self._state = threading.RLock()
+        self._work = threading.RLock()
+        self._blocks = BlockCache()
+        self._references: dict[int, Run] = {}
+        self._profile: Profile | None = None
+        self._recent: OrderedDict[Hashable, Any] = OrderedDict()
+
+    # -- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What people call the model."""
+        return self._subject.name
+
+    @property
+    def structure(self) -> Structure:
+        """Layers, branches and blocks of the network."""
+        return self._subject.structure
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a forward pass is short enough to follow every edit at once; runs the first scene to find out."""
+        return self.reference().seconds < INTERACTIVE_SECONDS
+
+    # -- the recipe ---------------------------------------------------------------------------------------------
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe in force; setting it is a step that can be undone."""
+        with self._state:
+            return self._history.now
+
+    @recipe.setter
+    def recipe(self, recipe: Recipe) -> None:
+        plan(self.structure, recipe)  # refuses what cannot be carried out, before anything changes
+        self._move(lambda history: history.push(recipe))
+
+    def set(self, pattern: str, **settings: Any) -> None:
+        """Change the settings of the layers and branches whose names match ``pattern``.
+
+        Raises:
+            RecipeError: An unknown or impossible setting; nothing is changed then.
+        """
+        self.recipe = self.recipe.set(pattern, **settings)
+
+    def undo(self) -> None:
+        """Go back to the recipe before; nothing at the beginning."""
+        self._move(History.undone)
+
+    def redo(self) -> None:
+        """Take back an undo; nothing where there is none."""
+        self._move(History.redone)
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an earlier recipe."""
+        return self._history.can_undo
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is an undone recipe."""
+        return self._history.can_redo
+
+    @property
+    def history(self) -> tuple[Recipe, ...]:
+        """Every recipe of this lab, oldest first, the undone ones included."""
+        return self._history.recipes
+
+    def subscribe(self, listener: Callable[[Recipe], None]) -> Callable[[], None]:
+        """Call ``listener(recipe)`` after each change of the recipe; returns what ends that."""
+        self._listeners.append(listener)
+
+        def leave() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return leave
+
+    def plan(self) -> Plan:
+        """What the recipe does to every layer and branch, and its bytes, before any work."""
+        return plan(self.structure, self.recipe)
+
+    def estimate(self, scene: int = 0) -> Cost:
+        """What bringing one scene up to the recipe would take; nothing is run."""
+        recipe, run = self.recipe, self._references.get(scene)
+        blocks = 0 if ("run", recipe, scene) in self._recent else self._blocks_to_run(recipe)
+        if run is None:
+            return Cost(0.0, blocks, measured=False)
+        return Cost(run.seconds * blocks / max(len(self.structure.blocks), 1), blocks, measured=True)
+
+    # -- results ------------------------------------------------------------------------------------------------
+
+    def reference(self, scene: int = 0, *, job: Job | None = None) -> Run:
+        """A scene through the full-precision network; run once and kept."""
+        with self._work:
+            if scene not in self._references:
+                value = self._subject.prepare(self._scene(scene))
+                self._references[scene] = execute(self._subject, self._quantizer.reference, value, job=job)
+                while len(self._references) > REFERENCES:
+                    del self._references[next(iter(self._references))]
+            return self._references[scene]
+
+    def quantized(self, scene: int = 0, *, job: Job | None = None) -> Run:
+        """A scene through the network as the recipe has it; blocks that the change cannot reach are not run again."""
+        recipe = self.recipe
+        with self._work:
+            return self._run_quantized(recipe, scene, job)
+
+    def profile(self, *, job: Job | None = None) -> Profile:
+        """Tails of every layer's input over the calibration scenes; measured once."""
+        with self._work:
+            if self._profile is None:
+                self._profile = self._measure_profile(job)
+            return self._profile
+
+    def diagnose(self, *, job: Job | None = None) -> Diagnosis:
+        """Tail-relative error of each layer and branch, quantized alone as the recipe in force has it."""
+        recipe = self.recipe
+        return self._remember(("diagnosis", recipe), lambda: self._diagnose(recipe, job))
+
+    def evaluate(self, *, job: Job | None = None, icp: bool = False) -> Evaluation:
+        """Drift from full precision, scores against the truth where there is one, and size, over the evaluation scenes.
+
+        Args:
+            job: Follows and stops it.
+            icp: Also accuracy, completeness and normal consistency (seconds a scene, needs open3d for normals).
+        """
+        recipe = self.recipe
+        return self._remember(("evaluation", recipe, icp), lambda: self._evaluate(recipe, job, icp=icp))
+
+    def compare(self, scene: int = 0, *, job: Job | None = None) -> Comparison:
+        """Full-precision and quantized clouds of a scene, aligned and paired point for point.
+
+        Raises:
+            SceneError: The network gives no reconstruction.
+            NumericError: A cloud is degenerate.
+        """
+        recipe = self.recipe
+        return self._remember(("comparison", recipe, scene), lambda: self._compare(recipe, scene, job))
+
+    def layer(self, name: str) -> LayerView:
+        """What the recipe does to one layer, step by step, on calibration samples.
+
+        Raises:
+            RecipeError: There is no such layer; the nearest is named.
+        """
+        recipe = self.recipe
+        return self._remember(("layer", recipe, name), lambda: self._layer(recipe, name))
+
+    # -- work ---------------------------------------------------------------------------------------------------
+
+    def _move(self, change: Callable[[History], History]) -> None:
+        with self._state:
+            before, self._history = self._history, change(self._history)
+            recipe, changed = self._history.now, self._history.now != before.now
+        if changed:
+            for listener in tuple(self._listeners):
+                listener(recipe)
+
+    def _remember(self, key: Hashable, make: Callable[[], T]) -> T:
+        """A result of a recent recipe, or a new one; of two threads that ask at once one works and the other waits."""
+        with self._work:
+            if key not in self._recent:
+                self._keep(key, make())
+            self._recent.move_to_end(key)
+            return cast("T", self._recent[key])
+
+    def _keep(self, key: Hashable, result: object) -> None:
+        self._recent[key] = result
+        while len(self._recent) > REMEMBERED:
+            self._recent.popitem(last=False)
+
+    @cached_property
+    def _calibration(self) -> Calibration:
+        values = [self._subject.prepare(scene) for scene in self.calibration]
+        return Calibration(
+            values, self._subject.run, layouts=[self._subject.layout(value) for value in values]
+        )
+
+    @cached_property
+    def _quantizer(self) -> Quantizer:
+        return Quantizer(self._subject.network, self.structure, self._calibration)
+
+    @property
+    def _calibration_names(self) -> tuple[str, ...]:
+        return tuple(scene_label(scene, index) for index, scene in enumerate(self.calibration))
+
+    def _scene(self, index: int) -> Any:
+        if not 0 <= index < len(self.evaluation):
+            raise SceneError(
+                f"there is no scene {index}",
+                place="evaluation",
+                remedy=f"The lab has {len(self.evaluation)}, counted from 0.",
+            )
+        return self.evaluation[index]
+
+    def _run_quantized(self, recipe: Recipe, scene: int, job: Job | None) -> Run:
+        key = ("run", recipe, scene)
+        if key not in self._recent:
+            value = self.reference(scene, job=part(job, 0, 2)).value
+            self._quantizer.apply(recipe, part(job, 1, 2))
+            states = {name: state for name, state in self._quantizer.states().items() if name}
+            network = self._quantizer.network
+            run = execute(self._subject, network, value, cache=self._blocks, states=states, job=job)
+            self._keep(key, run)
+        return cast("Run", self._recent[key])
+
+    def _evaluate(self, recipe: Recipe, job: Job | None, *, icp: bool) -> Evaluation:
+        self._quantizer.apply(recipe)
+        return evaluate(
+            self.evaluation,
+            lambda scene, section: self.reference(scene, job=section),
+            lambda scene, section: self._run_quantized(recipe, scene, section),
+            packed_bytes=self._quantizer.packed_bytes,
+            full_bytes=plan(self.structure, recipe).full_bytes,
+            icp=icp,
+            job=job,
+        )
+
+    def _diagnose(self, recipe: Recipe, job: Job | None) -> Diagnosis:
+        self._quantizer.apply(recipe, part(job, 0, 2))
+        inputs = self._calibration.inputs
+        return diagnose(
+            self._subject, self._quantizer, inputs, scenes=self._calibration_names, job=part(job, 1, 2)
+        )
+
+    def _measure_profile(self, job: Job | None) -> Profile:
+        return capture_profile(
+            self._quantizer.reference,
+            self.structure,
+            lambda value: self._subject.run(self._quantizer.reference, value),
+            self._calibration.inputs,
+            self._calibration.layouts,
+            job,
+            scenes=self._calibration_names,
+        )
+
+    def _compare(self, recipe: Recipe, scene: int, job: Job | None) -> Comparison:
+        left = self.reference(scene, job=job).prediction
+        right = self._run_quantized(recipe, scene, job).prediction
+        if left is None or right is None:
+            raise SceneError(
+                "this network gives no reconstruction to compare",
+                place=self.name,
+                remedy="Use evaluate(), which compares its outputs.",
+            )
+        truth = truth_of(self._scene(scene))
+        return pair(left, right, None if truth is None else truth.points)
+
+    def _layer(self, recipe: Recipe, name: str) -> LayerView:
+        self._quantizer.apply(recipe)
+        return layer_view(name, self._quantizer)
+
+    def _blocks_to_run(self, recipe: Recipe) -> int:
+        """Blocks from the first that differs from the network as it last ran to the end; a block is never half run."""
+        order = list(self.structure.blocks)
+        if not any(isinstance(key, tuple) and key[0] == "run" for key in self._recent):
+            return len(order)
+        asked, done = plan(self.structure, recipe), self._quantizer.plan
+        for index, info in enumerate(self.structure.blocks.values()):
+            same = done is not None and all(asked.layers[key] == done.layers[key] for key in info.layers)
+            if not same or done is None or any(asked.branches[b] != done.branches[b] for b in info.branches):
+                return len(order) - index
+        return 0
+
+
+def _scenes(
+    subject: Subject, calibration: Sequence[Any] | None, evaluation: Sequence[Any] | None, seed: int
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The scenes to work on; only networks that were trained on the built-in rooms are calibrated on them unasked."""
+    knows_rooms = subject.name in ROOM_MODELS
+    if evaluation is None:
+        evaluation = (
+            [load_scene("demo")] if subject.decode is not None and calibration is None else calibration
+        )
+    if calibration is None:
+        calibration = rooms(CALIBRATION_ROOMS, seed=seed, split="calibration") if knows_rooms else evaluation
+    if not calibration or not evaluation:
+        raise SceneError(
+            "a lab needs scenes or inputs to run", place="calibration", remedy="Pass calibration=[...]."
+        )
+    return tuple(calibration), tuple(evaluation)
