@@ -1,4 +1,4 @@
-"""A running piece of work: how far it is, and whether it was asked to stop. It starts no thread and runs nothing."""
+"""A piece of work that runs: how far it is, and whether it was asked to stop. It starts no thread and runs nothing."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class Job:
         self._publish(Progress(done, total, text), _share(done, total))
 
     def part(self, low: float, high: float) -> Job:
-        """A view of this job whose reports fill its slice from ``low`` to ``high`` of the whole."""
-        return _Part(self, low, high)
+        """A view of this job whose reports fill its slice from ``low`` to ``high``; cancelling either stops both."""
+        return _Part(self, low, high, self._stop)
 
     def _publish(self, progress: Progress, fraction: float) -> None:
         with self._lock:
@@ -84,16 +84,16 @@ class Job:
 
 
 class _Part(Job):
-    """A slice of another job: reports are rescaled, cancellation is that of the whole."""
+    """A slice of another job: its reports are rescaled and passed on."""
 
-    def __init__(self, whole: Job, low: float, high: float) -> None:
-        super().__init__()
+    def __init__(self, whole: Job, low: float, high: float, stop: threading.Event) -> None:
+        super().__init__(self._pass_on)
         self._whole, self._low, self._high = whole, low, high
-        self._stop = whole._stop
+        self._stop = stop
 
-    def _publish(self, progress: Progress, fraction: float) -> None:
-        super()._publish(progress, fraction)
-        self._whole._publish(progress, self._low + (self._high - self._low) * fraction)
+    def _pass_on(self, _part: Job) -> None:
+        fraction = self._low + (self._high - self._low) * self.fraction
+        self._whole._publish(self.progress, fraction)  # noqa: SLF001 - a part is made of its whole
 
 
 def check(job: Job | None) -> None:

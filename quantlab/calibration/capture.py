@@ -67,10 +67,10 @@ class ProfileCollector:
         if info.name not in self._siblings or x.is_inference():
             stream.add(stream.measure(x, kinds, place=info.name), kinds)
             return
+        version = x._version  # noqa: SLF001 - counts changes in place; torch offers no other way to see them
         last = self._last
-        if last is None or last[0] is not x or last[1] != x._version or not stream.fits(last[2]):
-            # This very tensor, not changed in place since, is what the next reader may see.
-            last = self._last = (x, x._version, stream.measure(x, kinds, place=info.name))
+        if last is None or last[0] is not x or last[1] != version or not stream.fits(last[2]):
+            last = self._last = (x, version, stream.measure(x, kinds, place=info.name))
         stream.add(last[2], kinds)
 
     def profile(

@@ -48,11 +48,14 @@ def observe(
 
     Args:
         network: Hooked while this runs and never after, whatever happens.
+        structure: Its layers, blocks and token kinds.
         run: Called with each input; must call ``network``. None calls the network itself.
         inputs: One entry a scene; a generator is read one by one.
         layouts: Token layout of each input; missing ones mean that all tokens are patches.
+        observers: Shown every layer call, in turn.
         layers: Names to look at; all by default.
         scenes: Names for progress and errors.
+        job: Checked before every layer, told of every block.
 
     Returns:
         The number of scenes.

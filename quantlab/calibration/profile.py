@@ -1,9 +1,10 @@
-"""The record of what every layer saw: tails, histograms and maxima of inputs and weights. Free of torch; measures nothing."""
+"""The record of what every layer saw: tails, histograms, maxima of inputs and weights. No torch; it measures nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,3 +99,20 @@ class Profile:
     def worst(self, count: int = 10) -> list[LayerProfile]:
         """The layers whose inputs have the largest kurtosis, largest first."""
         return sorted(self.layers.values(), key=lambda layer: -layer.all.kurtosis)[:count]
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a .npz file; see `quantlab.calibration.profile_file`."""
+        from quantlab.calibration.profile_file import save_profile
+
+        save_profile(self, path)
+
+    @staticmethod
+    def load(path: str | Path) -> Profile:
+        """Read it back.
+
+        Raises:
+            StorageError: The file is absent, damaged, or no profile.
+        """
+        from quantlab.calibration.profile_file import load_profile
+
+        return load_profile(path)

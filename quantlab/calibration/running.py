@@ -1,4 +1,4 @@
-"""Running a network under watch: progress and cancellation block by block, memory errors in words. It changes no output."""
+"""Runs a network under watch: progress and cancellation block by block, memory errors in words. No output changes."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Keeps a bounded, seeded sample of every layer's input rows, for methods that must see values and not only statistics."""
+"""Keeps a bounded, seeded sample of every layer's input rows, for methods that must see values. No statistics."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from quantlab.models.tokens import PATCH, TokenLayout
 from quantlab.numerics.finite import require_finite
 
 ROWS = 1024
+T = TypeVar("T")
 
 
 class LayerSamples:
@@ -48,30 +49,20 @@ class LayerSamples:
 
     def rows(self, name: str) -> Tensor:
         """Input rows float32 [n, in], special tokens first; n is at most the number asked for."""
-        return self._of(self._rows, name)
+        return _of(self._rows, name)
 
     def kinds(self, name: str) -> NDArray[np.uint8]:
         """Kind code of each row, uint8 [n]."""
-        return self._of(self._kinds, name)
+        return _of(self._kinds, name)
 
     def absmax(self, name: str) -> Tensor:
         """Largest |x| of each channel over all tokens of all scenes, not only the sampled ones: float32 [in]."""
-        return self._of(self._absmax, name)
+        return _of(self._absmax, name)
 
     @property
     def bytes(self) -> int:
         """Memory held."""
         return sum(tensor.nbytes for tensor in (*self._rows.values(), *self._absmax.values()))
-
-    def _of(self, table: dict[str, Any], name: str) -> Any:
-        try:
-            return table[name]
-        except KeyError:
-            raise NumericError(
-                "no calibration samples of this layer",
-                place=name,
-                remedy="Run calibration on scenes that reach the layer.",
-            ) from None
 
 
 def collect_samples(
@@ -80,10 +71,10 @@ def collect_samples(
     run: Run | None,
     inputs: Iterable[Any],
     layouts: Sequence[TokenLayout | None] = (),
+    *,
     rows: int = ROWS,
     job: Job | None = None,
     layers: Iterable[str] | None = None,
-    *,
     seed: int = 0,
     scenes: Sequence[str] = (),
 ) -> LayerSamples:
@@ -91,10 +82,18 @@ def collect_samples(
 
     Special tokens are kept first, up to half of ``rows`` (all of them when they are fewer); patches fill what is
     left. Beyond that, every token of every scene has the same chance. Memory is bounded by ``rows`` and does not
-    grow with the scenes. Other arguments and errors are those of `observe`.
+    grow with the scenes.
 
     Args:
+        network: As in `observe`, like all that is not explained here.
+        structure: Its layers.
+        run: Called with each input.
+        inputs: One entry a scene.
+        layouts: Token layout of each input.
         rows: Rows kept a layer.
+        job: Progress and cancellation.
+        layers: Names of the layers to sample; all by default.
+        scenes: Names for progress and errors.
         seed: The same seed and inputs give the same rows, whatever other layers are sampled.
     """
     collector = SampleCollector(rows, seed=seed)
@@ -102,6 +101,16 @@ def collect_samples(
         network, structure, run, inputs, layouts, observers=[collector], layers=layers, scenes=scenes, job=job
     )
     return collector.samples(count)
+
+
+def _of(table: Mapping[str, T], name: str) -> T:
+    if name not in table:
+        raise NumericError(
+            "no calibration samples of this layer",
+            place=name,
+            remedy="Run calibration on scenes that reach the layer.",
+        )
+    return table[name]
 
 
 class SampleCollector:
@@ -138,7 +147,7 @@ class SampleCollector:
 
 
 class _Sample:
-    """Two reservoirs of one layer, special tokens and patches: of all tokens seen, those with the smallest lots stay."""
+    """Two reservoirs of one layer, special tokens and patches: of all seen, those with the smallest lots stay."""
 
     def __init__(self, limit: int, rng: np.random.Generator) -> None:
         self.absmax: Tensor | None = None

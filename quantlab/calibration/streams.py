@@ -164,13 +164,13 @@ class InputStream:
         rows = x.detach().reshape(-1, x.shape[-1])
         length = max(1, CHUNK // rows.shape[1])
         if len(self.codes) == 1:
-            for part in rows.split(length):
+            for part in torch.split(rows, length):
                 yield _Piece(part, None, None)
             return
         offsets, shares = self._groupings.find(kinds, len(rows), self.codes, rows.device)
         for start in range(0, len(rows), length):
-            part = slice(start, start + length)
-            yield _Piece(rows[part], offsets[part], shares[:, part])
+            window = slice(start, start + length)
+            yield _Piece(rows[window], offsets[window], shares[:, window])
 
 
 class Groupings:
@@ -260,13 +260,13 @@ def _map_pieces(x: Tensor) -> Iterator[_Piece]:
     maps = x.detach()[None] if x.dim() == 3 else x.detach()
     if maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous():
         rows = maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
-        for part in rows.split(max(1, CHUNK // rows.shape[1])):
+        for part in torch.split(rows, max(1, CHUNK // rows.shape[1])):
             yield _Piece(part)
         return
-    images, channels, pixels = maps.flatten(2).shape
+    _, channels, pixels = maps.flatten(2).shape
     together = max(1, CHUNK // (channels * pixels))
-    for group in maps.flatten(2).split(together):
-        for part in group.flatten(0, 1).split(max(1, CHUNK // (len(group) * channels)), dim=1):
+    for group in torch.split(maps.flatten(2), together):
+        for part in torch.split(group.flatten(0, 1), max(1, CHUNK // (len(group) * channels)), dim=1):
             yield _Piece(part, images=len(group))
 
 

@@ -1,4 +1,4 @@
-"""Two reconstructions of one scene paired pixel by pixel, full precision against quantized. Free of torch; draws nothing."""
+"""Two reconstructions of a scene paired pixel by pixel, full precision against quantized. No torch; draws nothing."""
 
 from __future__ import annotations
 

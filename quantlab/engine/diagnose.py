@@ -1,4 +1,4 @@
-"""Measures the tail-relative error of each layer and branch, quantized alone on full-precision inputs. It decides nothing."""
+"""Measures the tail-relative error of layers and branches, each quantized alone on full-precision inputs. Decides nothing."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def diagnose(
         fraction: Share of output entries that are the tail (rho).
         trajectory: Also run the quantized network, and compare each branch on the inputs it really gets there.
         scenes: Names of the inputs.
+        job: Checked before every layer and comparison, told of every block.
 
     Raises:
         SceneError: There is no input.

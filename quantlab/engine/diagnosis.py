@@ -1,4 +1,4 @@
-"""The record of a diagnosis: how much each layer and branch suffers under a recipe. Free of torch; it measures nothing."""
+"""The record of a diagnosis: how much each layer and branch suffers under a recipe. No torch; it measures nothing."""
 
 from __future__ import annotations
 

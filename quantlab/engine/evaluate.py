@@ -1,4 +1,4 @@
-"""Scores runs of a quantized network against full precision and against the truth, scene by scene. It runs no network."""
+"""Scores runs of a quantized network against full precision and against the truth, scene by scene. Runs no network."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def evaluate(
         packed_bytes: Size of the weights under the recipe.
         full_bytes: Their size in 16 bits.
         icp: Accuracy, completeness and normal consistency too.
+        job: Told of every scene, handed on in parts to the runs.
 
     Raises:
         SceneError: There is no scene.

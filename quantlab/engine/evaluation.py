@@ -1,4 +1,4 @@
-"""The record of an evaluation: scores against the truth and drift from full precision. Free of torch; it computes none."""
+"""The record of an evaluation: scores against the truth and drift from full precision. No torch; it computes none."""
 
 from __future__ import annotations
 

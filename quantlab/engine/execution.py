@@ -1,4 +1,4 @@
-"""One scene through one network: outputs, prediction and time, watched by a job and helped by the block cache. No scores."""
+"""One scene through one network: outputs, prediction, time, watched by a job, helped by the block cache. No scores."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def execute(
         subject: How it is run and read.
         network: The subject's own, or a quantized twin of it.
         value: What ``subject.prepare`` gave.
-        cache: Answers blocks whose state and inputs it knows; ``states`` as in `BlockCache.installed`.
+        cache: Answers blocks whose state and inputs it knows.
+        states: As in `BlockCache.installed`.
         job: Checked before every layer, told of every block.
         text: Begins the job's reports.
 
