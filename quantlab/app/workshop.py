@@ -89,11 +89,13 @@ class Workshop:
 
     def model(self, name: str) -> Model:
         """A model, loaded at its first use and then shared: labs never change it."""
+        from quantlab.engine.threads import fit_threads
         from quantlab.models.zoo import load_model
 
         with self._lock:
             if name not in self._models:
                 self._models[name] = load_model(name, device=self.options.device, dtype=self.options.dtype)
+                fit_threads(self._models[name].network)
             return self._models[name]
 
     def scene(self, source: str | Sequence[str]) -> Scene:

@@ -35,9 +35,12 @@ class ModelChoice:
         Raises:
             CheckpointError, DeviceError: There is no such model, file, device or dtype.
         """
+        from quantlab.engine.threads import fit_threads
         from quantlab.models.zoo import load_model
 
-        return load_model(self.name, device=self.device, dtype=self.dtype)
+        model = load_model(self.name, device=self.device, dtype=self.dtype)
+        fit_threads(model.network)
+        return model
 
 
 @dataclass(frozen=True, slots=True)
