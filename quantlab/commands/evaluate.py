@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.commands.console import megabytes, say, stage, table
-from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, names
+from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, label, names
 from quantlab.storage import check_writable, write_json
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run(
         evaluation = lab.evaluate(job=job, icp=icp)
     if json_file is not None:
         say(f"written: {write_json(json_file, record(shown.name, chosen, evaluation))}")
-    _print(f"{shown.name} under {chosen.name} on {names(loaded)}", evaluation)
+    _print(f"{shown.name} under {label(chosen)} on {names(loaded)}", evaluation)
 
 
 def record(model: str, recipe: Recipe, evaluation: Evaluation) -> dict[str, Any]:

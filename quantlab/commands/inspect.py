@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.commands.console import say, stage, table
-from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, names
+from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, label, names
 from quantlab.storage import check_writable, write_json
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def run(model: ModelChoice, scenes: SceneChoice, recipe: RecipeChoice, *, json_f
     }
     if json_file is not None:
         say(f"written: {write_json(json_file, result)}")
-    _print(f"{shown.name} on {names(loaded)}", result, chosen.name)
+    _print(f"{shown.name} on {names(loaded)}", result, label(chosen))
 
 
 def layer_records(profile: Profile, diagnosis: Diagnosis) -> list[dict[str, Any]]:
@@ -88,7 +88,7 @@ def _print(title: str, result: Mapping[str, Any], recipe: str) -> None:
             layer["kurtosis"],
             layer["max"],
             layer["max_p999"],
-            layer["tre"],
+            layer["tre"] or None,
             _largest_kind(layer),
         )
         for layer in layers
