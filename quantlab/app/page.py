@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import gradio as gr
@@ -11,10 +12,12 @@ from quantlab.app import table
 from quantlab.app.actions import Actions
 from quantlab.app.components import panel
 from quantlab.app.notes import NOTES
+from quantlab.app.running import OVERTAKEN
 from quantlab.app.work import Parts
 
 Painted = Iterator[dict[Any, Any]]
 TITLE = "QuantLab"
+_numbers = count(1)
 MAX_UPLOAD = "512mb"
 
 
@@ -80,9 +83,7 @@ def _connect(
     table_part = parts["modules"]
 
     def paint(stream: Iterator[Parts]) -> Painted:
-        for changed in stream:
-            if changed:
-                yield {parts[name]: value for name, value in changed.items()}
+        yield from _painted(stream, parts)
 
     settings: dict[str, Any] = {
         "outputs": list(parts.values()),
@@ -101,6 +102,22 @@ def _connect(
     for name, tab in tabs.items():
         tab.select(_tab_handler(actions, paint, name), **settings)
     page.unload(handlers["leave"])
+
+
+def _painted(stream: Iterator[Parts], parts: dict[str, Any]) -> Painted:
+    """Values for Gradio. Of a handler that yields fast the browser may see only the last yield, so each one holds all
+    that changed before; and Gradio repeats the last one when the handler ends, so each value carries a number by which
+    the page knows an old one.
+    """
+    shown: dict[Any, Any] = {}
+    for changed in stream:
+        if OVERTAKEN in changed:
+            yield {parts["status"]: gr.skip()}
+            return
+        for name, value in changed.items():
+            shown[parts[name]] = value if name == "modules" else {"number": next(_numbers), "value": value}
+        if shown:
+            yield dict(shown)
 
 
 def _handlers(actions: Actions, paint: Callable[[Iterator[Parts]], Painted]) -> dict[str, Callable[..., Any]]:

@@ -14,6 +14,8 @@ from quantlab.errors import JobCancelledError, QuantLabError
 from quantlab.jobs import Job
 
 Work = Callable[[Session, Emit, Job], None]
+OVERTAKEN = "overtaken"
+"""The key of the last thing a handler says whose job another one took the place of."""
 STOPPED = {"problem": "Stopped", "remedy": "What was measured before is kept. Press Run to go on."}
 
 
@@ -38,11 +40,13 @@ def run_job(session: Session, work: Work, first: Parts | None = None) -> Iterato
     try:
         for parts in stream(body, job, progress=lambda _: {"status": status(session)}):
             if session.job not in (job, None):
+                yield {OVERTAKEN: True}
                 return
             yield parts
     except Exception as error:  # noqa: BLE001 - said and logged; the page lives on
         session.end(job)  # it may have been stopped before it began
         if session.job is not None:
+            yield {OVERTAKEN: True}
             return
         session.message = explain(error)
     yield _settled(session)

@@ -22,11 +22,13 @@ const PANELS = {
 /** Draws one panel into `host`; `gradio` is {props, watch, send} of its component. */
 export function mount(kind, host, gradio) {
   const draw = PANELS[kind](host, { ...gradio, config: gradio.props.config });
+  let newest = 0;
   const update = () => {
-    const value = read(gradio.props.value);
-    if (!value) return;
+    const { number, value } = gradio.props.value || { number: 0 };
+    if (number <= newest) return; // nothing yet, or what another handler has replaced since
+    newest = number;
     host.querySelector(":scope > .ql-waiting")?.remove();
-    draw(value);
+    draw(read(value));
   };
   gradio.watch("value", update);
   update();
