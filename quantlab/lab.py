@@ -136,8 +136,7 @@ class Lab:
 
     @recipe.setter
     def recipe(self, recipe: Recipe) -> None:
-        plan(self.structure, recipe)  # refuses what cannot be carried out, before anything changes
-        self._move(lambda history: history.push(recipe))
+        self._move(lambda history: history.push(self._possible(recipe)))
 
     def set(self, pattern: str, **settings: Any) -> None:
         """Change the settings of the layers and branches whose names match ``pattern``.
@@ -145,7 +144,7 @@ class Lab:
         Raises:
             RecipeError: An unknown or impossible setting; nothing is changed then.
         """
-        self.recipe = self.recipe.set(pattern, **settings)
+        self._move(lambda history: history.push(self._possible(history.now.set(pattern, **settings))))
 
     def undo(self) -> None:
         """Go back to the recipe before; nothing at the beginning."""
@@ -252,6 +251,11 @@ class Lab:
         return self._remember(("layer", recipe, name), lambda: self._layer(recipe, name))
 
     # -- work ---------------------------------------------------------------------------------------------------
+
+    def _possible(self, recipe: Recipe) -> Recipe:
+        """The recipe, unless it cannot be carried out: then it is refused before anything changes."""
+        plan(self.structure, recipe)
+        return recipe
 
     def _move(self, change: Callable[[History], History]) -> None:
         with self._state:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
+from quantlab.engine.plan import plan
 from quantlab.errors import JobCancelledError
 from quantlab.jobs import Job
 
@@ -83,9 +85,14 @@ def test_k2_k8_two_threads_that_ask_at_once_get_the_same_answer(lab) -> None:
     assert answers[0] is answers[1] is answers[2]
 
 
-def test_k8_edits_from_several_threads_are_all_kept(lab) -> None:
-    before = len(lab.history)
+def test_k8_edits_from_several_threads_are_all_kept(lab, monkeypatch) -> None:
+    def slow_plan(*arguments):
+        time.sleep(0.01)  # between reading the recipe and storing the new one
+        return plan(*arguments)
+
+    monkeypatch.setattr("quantlab.lab.plan", slow_plan)
     lab.redo()
+    rules, length = len(lab.recipe.rules), len(lab.history)
     threads = [
         threading.Thread(target=lambda bits=bits: lab.set(f"*blocks.0*{bits}", keep=True))
         for bits in range(8)
@@ -94,5 +101,5 @@ def test_k8_edits_from_several_threads_are_all_kept(lab) -> None:
         thread.start()
     for thread in threads:
         thread.join(timeout=30)
-    assert len(lab.recipe.rules) == 2 + 8
-    assert len(lab.history) == before + 8
+    assert len(lab.recipe.rules) == rules + 8
+    assert len(lab.history) == length + 8
