@@ -101,12 +101,12 @@ def _size(now: Evaluation | None, before: Evaluation | None, bytes_now: int | No
     value, unit = size(count)
     note, trend = NOT_MEASURED if count is None else "", ""
     if now is not None and count is not None:
-        note = f"of {' '.join(size(now.full_bytes))} in 16 bits"
+        note = f"of {' '.join(size(now.full_bytes))}"
     if before is not None and count is not None and before.packed_bytes != count:
         note = f"was {' '.join(size(before.packed_bytes))}"
         trend = _trend(count, before.packed_bytes, up=False)
     shown = "" if count is None else value
-    help_text = "the weights under this recipe"
+    help_text = "the weights under this recipe, of their size in 16 bits"
     return {"label": "size", "value": shown, "unit": unit, "note": note, "trend": trend, "help": help_text}
 
 

@@ -29,6 +29,7 @@ export function mount(kind, host, gradio) {
     newest = number;
     host.querySelector(":scope > .ql-waiting")?.remove();
     draw(read(value));
+    host.dataset.number = number; // for tests: which state is on the screen
   };
   gradio.watch("value", update);
   update();

@@ -34,7 +34,8 @@ function attach(stage) {
     async show(value) {
       props.value = value.payload ? value : { message: value.message };
       await ready;
-      told();
+      await told();
+      stage.dataset.cloud = value.payload; // for tests: which clouds are on the screen
     },
   };
 }
