@@ -16,14 +16,17 @@ from torch import Tensor, nn
 from quantlab.calibration.running import memory_errors
 from quantlab.engine.lockstep import Meet, run_in_lockstep
 from quantlab.engine.plan import BranchPlan
-from quantlab.jobs import Job, step
+from quantlab.jobs import Job, check, step
 from quantlab.kernels.compensated import corrected
+from quantlab.kernels.reference import Simulated
 from quantlab.methods.compensation import Correction, ErrorMoments, explained, fit_correction
 from quantlab.models.structure import BranchInfo
 from quantlab.numerics.tails import tail_relative_error
 
 Predict = Callable[[nn.Module, Any], Any]
 """``predict(network, input)`` runs a network on one calibration input."""
+LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, Simulated)
+"""Before each of them the job is checked: a large network spends seconds in a block."""
 HELD_OUT = 4
 """One scene in so many is kept out of the fit that the gate judges."""
 
@@ -66,7 +69,7 @@ def fit_branches(
         branches: In the order they are executed.
         inputs: Calibration scenes.
         predict: Runs a network on one of them.
-        job: Checked at every branch.
+        job: Checked before every layer.
 
     Raises:
         JobCancelledError: The job was cancelled.
@@ -95,7 +98,7 @@ class _Call:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
+class Seen:
     """What one scene contributes to the fit of one branch; None where its shapes do not allow a fit."""
 
     tre: float
@@ -136,6 +139,9 @@ class _Fitter:
     def hooked(self) -> Iterator[None]:
         """Watch the branches of the quantized network while the context lasts."""
         with ExitStack() as stack:
+            for module in self._quantized.modules() if self._job else ():
+                if isinstance(module, LAYERS):
+                    stack.callback(module.register_forward_pre_hook(self._check).remove)
             for name, (info, _) in self._branches.items():
                 branch = _inner(self._quantized, name)
                 first = _inner(self._quantized, info.norm) if info.norm else None
@@ -150,7 +156,7 @@ class _Fitter:
                     stack.callback(handle.remove)
             yield
 
-    def decide(self, point: Any, contributions: list[_Seen]) -> BranchFit:
+    def decide(self, point: Any, contributions: list[Seen]) -> BranchFit:
         """Fit one branch from what all scenes saw of it."""
         plan = self._branches[point][1]
         fit = self._fits[point] = judge(plan, contributions)
@@ -164,6 +170,9 @@ class _Fitter:
             name: self._fits.get(name) or BranchFit(name, None, 0.0, float("-inf"), absent)
             for name in self._branches
         }
+
+    def _check(self, *_: object) -> None:
+        check(self._job)
 
     def _note_input(self, name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -185,8 +194,6 @@ class _Fitter:
             scene, call = self._scene, self._calls.pop((self._scene, name), None)
             if call is None or call.x is None:
                 return None
-            if self._job is not None:
-                self._job.check()
             fit = self._fits.get(name)
             if fit is None:
                 seen = self._look(name, call, output)
@@ -198,26 +205,24 @@ class _Fitter:
 
         return hook
 
-    def _look(self, name: str, call: _Call, output: Any) -> _Seen:
+    def _look(self, name: str, call: _Call, output: Any) -> Seen:
         info, plan = self._branches[name]
         x, y_hat = call.x, _tensor(output)
         if x is None or y_hat is None or x.shape[:-1] != y_hat.shape[:-1]:
-            return _Seen(0.0, None, None)
+            return Seen(0.0, None, None)
         y = _full_precision(self._original, info, call)
         if y is None or y.shape != y_hat.shape:
-            return _Seen(0.0, None, None)
+            return Seen(0.0, None, None)
         tre = tail_relative_error(y.float(), y_hat.float(), plan.settings.tre_fraction)
         rows, error = x.flatten(0, -2).float(), (y.float() - y_hat.float()).flatten(0, -2)
         if self._scenes == 1:
-            return _Seen(
-                tre, ErrorMoments.of(rows[::2], error[::2]), ErrorMoments.of(rows[1::2], error[1::2])
-            )
+            return Seen(tre, ErrorMoments.of(rows[::2], error[::2]), ErrorMoments.of(rows[1::2], error[1::2]))
         moments = ErrorMoments.of(rows, error)
         held = self._scene >= self._scenes - max(1, self._scenes // HELD_OUT)
-        return _Seen(tre, None if held else moments, moments if held else None)
+        return Seen(tre, None if held else moments, moments if held else None)
 
 
-def judge(plan: BranchPlan, seen: Sequence[_Seen]) -> BranchFit:
+def judge(plan: BranchPlan, seen: Sequence[Seen]) -> BranchFit:
     """Decide whether a branch is compensated, and by what; the final fit uses all scenes."""
     tre = sum(scene.tre for scene in seen) / len(seen)
     kept, held = _sum([scene.kept for scene in seen]), _sum([scene.held for scene in seen])

@@ -16,7 +16,7 @@ from quantlab.engine.recipe import Recipe
 from quantlab.engine.settings import LayerSettings
 from quantlab.engine.twin import Places, twin
 from quantlab.errors import CheckpointError, RecipeError
-from quantlab.jobs import Job, part, step
+from quantlab.jobs import Job, check, part, step
 from quantlab.kernels.compensated import CompensatedOutput, Tap, TappedInput
 from quantlab.kernels.reference import Simulated
 from quantlab.models.structure import Structure, describe
@@ -110,6 +110,7 @@ class Quantizer:
             self._put(keys, layers, chosen)
             self._fitted = self._fit(chosen, part(job, 1, 2))
             self._wrap()
+            check(job)
         except BaseException:
             self._keys, self._layers, self.plan, self._fitted = former
             self._put(*former[:3])

@@ -34,7 +34,7 @@ class Rule:
     """
 
     pattern: str
-    settings: Settings
+    settings: Mapping[str, Any]
 
     def __post_init__(self) -> None:
         if type(self.pattern) is not str or not self.pattern or len(self.pattern) > 1000:
@@ -71,7 +71,7 @@ class Recipe:
 
     name: str = "recipe"
     scope: str = "trunk"
-    defaults: Settings = field(default_factory=lambda: Settings({}))
+    defaults: Mapping[str, Any] = field(default_factory=lambda: Settings({}))
     rules: tuple[Rule, ...] = ()
     seed: int = 0
     format: int = FORMAT

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from quantlab.engine.calibrate import Calibration
+from quantlab.engine.compensate import Seen, judge
+from quantlab.engine.plan import BranchPlan
 from quantlab.engine.quantize import Quantizer
 from quantlab.engine.recipe import Recipe
+from quantlab.engine.settings import BranchSettings
 from quantlab.methods.compensation import ErrorMoments, fit_correction
 from quantlab.models.structure import describe
 from quantlab.numerics.tails import tail_relative_error
@@ -86,7 +89,7 @@ def test_the_corrected_network_adds_the_correction_at_every_call_of_a_branch(cas
     _, inputs, quantizer = case
     quantizer.apply(RECIPE)
     with torch.no_grad():
-        plain = [block for block in quantizer.network.blocks]
+        plain = list(quantizer.network.blocks)
         expected = inputs[0]
         quantizer.apply(RECIPE.set("*", compensation=True))
         found = quantizer.network(inputs[0])
@@ -134,3 +137,26 @@ def test_a_branch_that_never_runs_is_left_alone_and_says_so():
     quantizer.apply(RECIPE.set("*", compensation=True))
     assert quantizer.fits["blocks.0.mlp"].correction is not None
     assert "never ran" in quantizer.fits["blocks.1.mlp"].reason
+
+
+@pytest.mark.parametrize(("asked", "compensated"), [("auto", False), ("on", True)])
+def test_noise_is_compensated_only_where_a_person_insists(asked, compensated):
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.randn(40, 20, generator=generator), torch.randn(40, 5, generator=generator)
+    kept, held = ErrorMoments.of(x[:30], noise[:30]), ErrorMoments.of(x[30:], noise[30:])
+    branch = BranchPlan("b", BranchSettings(compensation=asked), asked, 20, 0)
+    verdict = judge(branch, [Seen(0.5, kept, None), Seen(0.5, None, held)])
+    assert verdict.r2 < 0
+    assert (verdict.correction is not None) == compensated
+
+
+def test_the_gate_is_the_mean_over_scenes_and_the_final_fit_uses_them_all():
+    x = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    first, second = ErrorMoments.of(x[:20], x[:20]), ErrorMoments.of(x[20:], x[20:] * 3)
+    branch = BranchPlan("b", BranchSettings(compensation="auto", tre_threshold=0.1), "auto", 4, 0)
+    low = judge(branch, [Seen(0.15, first, None), Seen(0.04, None, second)])
+    assert low.tre == pytest.approx(0.095)
+    assert low.correction is None
+    high = judge(branch, [Seen(0.15, first, None), Seen(0.06, None, second)])
+    both = fit_correction(first + second, 4)
+    torch.testing.assert_close(high.correction.down @ high.correction.up, both.down @ both.up)

@@ -193,15 +193,16 @@ def test_applying_the_same_recipe_again_does_nothing_and_undo_comes_back_bit_for
         assert torch.equal(quantizer.network(inputs[0]), expected)
 
 
+@pytest.mark.parametrize("bits", [4, 16])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_weight_that_is_not_finite_is_refused_by_name_and_the_former_state_stays(value, network, inputs):
+def test_a_weight_that_is_not_finite_is_refused_by_name_and_the_former_state_stays(value, bits, network):
     network.blocks[1].mlp[2].weight.data[0, 0] = value
     quantizer = Quantizer(network, describe(network))
     start = Recipe.preset("rtn").set(FC2, keep=True)
     quantizer.apply(start)
     states, plan = quantizer.states(), quantizer.plan
     with pytest.raises(NumericError, match=FC2):
-        quantizer.apply(Recipe.preset("rtn"))
+        quantizer.apply(Recipe.preset("rtn", weights=bits))
     assert (quantizer.states(), quantizer.plan) == (states, plan)
     assert quantizer.apply(start.set(FC1, weights=8)) == {"blocks.0"}
 
@@ -255,16 +256,22 @@ def test_static_activations_cover_calibration_and_keep_their_scale_for_other_inp
     assert layer.activations(x).max() <= peak * 1.001
 
 
-def test_a_cancelled_job_leaves_the_former_network(network, inputs):
+@pytest.mark.parametrize("moment", ["quantize", "compensate blocks.0.mlp", "compensate blocks.1.mlp"])
+def test_a_job_cancelled_at_any_moment_leaves_the_former_network(moment, network, inputs):
     quantizer = Quantizer(network, describe(network), Calibration(inputs))
     quantizer.apply(Recipe.preset("rtn"))
     states = quantizer.states()
-    job = Job(lambda running: running.cancel())
+    with torch.no_grad():
+        expected = quantizer.network(inputs[0])
+    job = Job(lambda running: running.cancel() if running.progress.text.startswith(moment) else None)
+    again = Recipe.preset("quarot").set("*", compensation=True)
     with pytest.raises(JobCancelledError):
-        quantizer.apply(Recipe.preset("taptq"), job)
+        quantizer.apply(again, job)
     assert quantizer.states() == states
     assert not any(module._forward_hooks for module in quantizer.network.modules())
-    quantizer.apply(Recipe.preset("taptq"))
+    with torch.no_grad():
+        assert torch.equal(quantizer.network(inputs[0]), expected)
+    assert quantizer.apply(again) == {"blocks.0", "blocks.1"}
 
 
 def test_compensation_takes_away_an_error_that_is_linear_in_the_input(network, inputs):
