@@ -1,0 +1,190 @@
+"""The app as a person uses it: the real server, the model mini, a real browser that may talk to this machine only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+ROOT = Path(__file__).resolve().parents[2]
+IDLE = """() => document.documentElement.dataset.qlBusy === 'false'
+    && document.querySelector('.ql-stage')?.dataset.cloud
+    && document.querySelector('.ql-layer')?.dataset.number"""
+STATE = """() => ({
+    layer: document.querySelector('.ql-layer h2').title,
+    numbers: [...document.querySelectorAll('.ql-tiles > div')].slice(0, 4).map((tile) => tile.children[1].textContent),
+    cloud: document.querySelector('.ql-stage').dataset.cloud,
+    scene: document.querySelector('.ql-head select[aria-label=Scene]').value,
+    rotation: document.querySelector('input[name=rotation]').checked,
+    points: document.querySelector('.quantlab-viewer').__quantlabViewer.stats().points,
+})"""
+CURVES = "() => document.querySelector('[data-testid=histogram]').data.map((trace) => trace.name)"
+PICTURE = "() => document.querySelector('.quantlab-viewer').__quantlabViewer.screenshot()"
+RANGE = "() => document.querySelector('[data-testid=histogram]').layout.xaxis.range.map((x) => Math.round(100 * x))"
+
+
+@pytest.fixture(scope="module")
+def address():
+    """The app, started as a person starts it."""
+    command = [sys.executable, str(ROOT / "app.py"), "--no-browser", "--port", "18760"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            for line in server.stdout:
+                if line.startswith("QuantLab is at "):
+                    break
+            else:
+                pytest.fail("the app ended before it was ready")
+            yield line.split()[3]
+        finally:
+            server.terminate()
+            server.wait(15)
+
+
+def settle(page):
+    page.wait_for_function(IDLE, timeout=120_000)
+    page.wait_for_timeout(400)
+    page.wait_for_function(IDLE, timeout=120_000)
+
+
+def opened(page, address):
+    page.goto(address)
+    settle(page)
+    return SimpleNamespace(**page.evaluate(STATE))
+
+
+def changed(page, before, *, key="cloud"):
+    """The state once ``key`` differs from before and nothing runs."""
+    script = f"(before) => JSON.stringify(({STATE})().{key}) !== JSON.stringify(before)"
+    page.wait_for_function(script, arg=getattr(before, key), timeout=120_000)
+    settle(page)
+    return SimpleNamespace(**page.evaluate(STATE))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two views of a generated room as PNG files."""
+    from PIL import Image
+
+    from quantlab.scenes.synthetic import rooms
+
+    folder = tmp_path_factory.mktemp("photos")
+    paths = []
+    for index, picture in enumerate(rooms(1, views=2, seed=11)[0].images):
+        paths.append(folder / f"photo {index}.png")
+        Image.fromarray(picture).save(paths[-1])
+    return [str(path) for path in paths]
+
+
+def test_a_toggle_moves_numbers_histogram_and_cloud_and_undo_takes_them_back(page, address):
+    first = opened(page, address)
+    assert first.points == [4 * 96 * 96] * 2
+    page.locator("[data-testid=worst] button").nth(1).click()
+    settle(page)
+    start = SimpleNamespace(**page.evaluate(STATE))
+    assert start.layer != first.layer
+    before, curves = page.evaluate(PICTURE), page.evaluate(CURVES)
+    page.get_by_role("checkbox", name="rotation").check()
+    after = changed(page, start)
+    assert after.numbers != start.numbers
+    assert "rotated" in page.evaluate(CURVES)
+    assert "rotated" not in curves
+    assert "before" in page.evaluate(CURVES), "the former state stays as a ghost"
+    assert page.evaluate(PICTURE) != before
+    page.get_by_test_id("undo").click()
+    back = changed(page, after)
+    assert back.numbers == start.numbers
+    assert not back.rotation
+    page.keyboard.press("Control+Shift+Z")
+    assert changed(page, back).numbers == after.numbers
+
+
+def test_zoom_and_camera_stay_when_values_change(page, address):
+    start = opened(page, address)
+    page.evaluate(
+        "() => Plotly.relayout(document.querySelector('[data-testid=histogram]'), {'xaxis.range': [-1, 1]})"
+    )
+    page.evaluate(
+        "() => { const viewer = document.querySelector('.quantlab-viewer').__quantlabViewer;"
+        " const camera = viewer.getCamera(); camera.position = camera.position.map((x) => x + 0.3);"
+        " viewer.setCamera(camera); }"
+    )
+    view = page.evaluate("() => document.querySelector('.quantlab-viewer').__quantlabViewer.stats().camera")
+    page.get_by_role("checkbox", name="smoothing").check()
+    changed(page, start)
+    assert page.evaluate(RANGE) == [-100, 100]
+    now = page.evaluate("() => document.querySelector('.quantlab-viewer').__quantlabViewer.stats().camera")
+    assert now == pytest.approx(view, abs=1e-4)
+
+
+def test_uploaded_pictures_replace_the_scene_and_a_bad_file_changes_nothing(page, address, photos, tmp_path):
+    start = opened(page, address)
+    with page.expect_file_chooser() as chooser:
+        page.locator("#ql-upload").click()
+    chooser.value.set_files(photos)
+    uploaded = changed(page, start, key="scene")
+    assert uploaded.points == [2 * 96 * 96] * 2
+    assert "knows only its rooms" in page.get_by_test_id("scene-note").inner_text()
+    bad = tmp_path / "<img src=x onerror=alert(1)>.jpg"
+    bad.write_text("this is no picture")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#ql-upload").click()
+    chooser.value.set_files([str(bad)])
+    message = page.get_by_test_id("message")
+    message.wait_for(state="visible", timeout=30_000)
+    assert message.locator("img").count() == 0
+    settle(page)
+    after = SimpleNamespace(**page.evaluate(STATE))
+    assert (after.scene, after.numbers, after.points) == (uploaded.scene, uploaded.numbers, uploaded.points)
+    page.get_by_role("checkbox", name="rotation").check()
+    assert changed(page, after).points == uploaded.points
+
+
+def test_two_browsers_do_not_see_each_others_lab(page, address, browser):
+    mine = opened(page, address)
+    other = browser.new_context()
+    try:
+        second = other.new_page()
+        theirs = opened(second, address)
+        assert theirs.numbers == mine.numbers
+        second.get_by_label("Preset", exact=True).select_option("quarot")
+        changed(second, theirs)
+        settle(page)
+        still = SimpleNamespace(**page.evaluate(STATE))
+        assert (still.numbers, still.cloud) == (mine.numbers, mine.cloud)
+        assert page.get_by_label("Preset", exact=True).input_value() == "rtn"
+    finally:
+        other.close()
+
+
+def test_a_reload_finds_the_same_lab(page, address):
+    start = opened(page, address)
+    page.get_by_role("checkbox", name="keep").check()
+    after = changed(page, start)
+    page.reload()
+    settle(page)
+    again = SimpleNamespace(**page.evaluate(STATE))
+    assert again.numbers == after.numbers
+    assert page.get_by_role("checkbox", name="keep").is_checked()
+
+
+def test_the_map_opens_layers_and_the_table_and_the_recipe_follow(page, address):
+    start = opened(page, address)
+    box = page.locator("[data-testid=map] .nsewdrag").first.bounding_box()
+    page.mouse.click(box["x"] + 0.1 * box["width"], box["y"] + 0.05 * box["height"])
+    layer = changed(page, start, key="layer").layer
+    assert "frame_blocks.0" in layer
+    page.get_by_role("tab", name="Modules").click()
+    page.wait_for_selector("#ql-modules [data-row='3'][data-col='1']", timeout=30_000)
+    page.get_by_role("checkbox", name="rotation").first.check()
+    page.get_by_role("tab", name="Recipe").click()
+    page.wait_for_function(
+        f"document.querySelector('[data-testid=yaml]').value.includes({layer!r})", timeout=30_000
+    )
+    assert "hadamard" in page.get_by_test_id("yaml").input_value()
+    assert "import quantlab" in page.get_by_test_id("python").inner_text()

@@ -1,0 +1,237 @@
+"""Laws of the figures: what they show can be read back from them, and they stay free of torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from quantlab import figures
+from quantlab.engine.settings import LayerSettings
+from quantlab.engine.views import LayerView
+from quantlab.figures import readable, symlog
+from quantlab.numerics.records import BIN_EDGES, Histogram
+
+RANDOM = np.random.default_rng(5)
+
+
+def histogram(values):
+    return Histogram(np.histogram(values, BIN_EDGES)[0].astype(np.int64))
+
+
+def layer(name, kind="fc1", stream="frame", index=0):
+    return SimpleNamespace(name=name, kind=kind, stream=stream, index=index)
+
+
+def view(steps=("raw", "rotated", "quantized"), **changes):
+    values = {step: RANDOM.normal(size=3000) for step in steps}
+    record = {
+        "name": "a.b",
+        "settings": LayerSettings(weights=4, activations=4),
+        "quantized": True,
+        "reason": "",
+        "steps": {step: histogram(x) for step, x in values.items()},
+        "grid": np.linspace(-2, 2, 15, dtype=np.float32),
+        "clip_low": -2.0,
+        "clip_high": 2.0,
+        "clipped_fraction": 0.045,
+        "wasted_levels": 3,
+        "channel_absmax": {step: np.abs(RANDOM.normal(size=40)).astype(np.float32) for step in steps},
+        "landscape": {step: RANDOM.normal(size=(20, 6)).astype(np.float32) for step in steps},
+        "landscape_kinds": np.full(6, 2, np.uint8),
+        "search": None,
+        "output_error": 0.1,
+        "weight_error": 0.1,
+        "reading": "",
+    }
+    return LayerView(**{**record, **changes})
+
+
+def profile_layer():
+    stats = {
+        kind: SimpleNamespace(max=3.0, histogram=histogram(RANDOM.normal(size=500)))
+        for kind in ("all", "camera", "patch")
+    }
+    return SimpleNamespace(name="a.b", tokens=stats, all=stats["all"])
+
+
+def every_figure(theme):
+    layers = [layer("frame.0.qkv", "qkv"), layer("frame.0.fc1"), layer("head.conv", "conv", "depth_head", -1)]
+    errors = np.abs(RANDOM.normal(size=(2, 5, 5))).astype(np.float32)
+    return {
+        "map": figures.outlier_map(layers, {"frame.0.fc1": 0.02}, selected="frame.0.fc1", theme=theme),
+        "empty map": figures.outlier_map([], {}, theme=theme),
+        "histogram": figures.layer_histogram(view(), former=histogram(RANDOM.normal(size=50)), theme=theme),
+        "tokens": figures.token_histogram(profile_layer(), theme=theme),
+        "channels": figures.channel_maxima(view(), theme=theme),
+        "landscape": figures.landscape(view(), kinds=["camera"] * 6, theme=theme),
+        "search": figures.search_curve([2.0, 1.0, 3.0], [0.3, 0.5, float("nan")], theme=theme),
+        "errors": figures.error_histogram(errors, former=2 * errors, scale=4.0, theme=theme),
+    }
+
+
+@pytest.mark.parametrize("name", list(every_figure(figures.LIGHT)))
+@pytest.mark.parametrize("theme", [figures.LIGHT, figures.DARK], ids=["light", "dark"])
+def test_plotly_accepts_every_property_of_the_figure(name, theme):
+    from plotly.graph_objects import Figure
+
+    assert Figure(every_figure(theme)[name]).to_plotly_json()["layout"]["uirevision"]
+
+
+def walk(value):
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from walk(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from walk(item)
+    else:
+        yield value
+
+
+@pytest.mark.parametrize("name", list(every_figure(figures.PAGE)))
+def test_a_figure_for_the_page_names_its_colours_so_that_a_theme_change_asks_no_server(name):
+    texts = [item for item in walk(every_figure(figures.PAGE)[name]) if isinstance(item, str)]
+    literal = [
+        text for text in texts if text.startswith("#") or (text.startswith("rgb") and text != "rgba(0,0,0,0)")
+    ]
+    assert not literal
+    assert {text[1:] for text in texts if text.startswith("@")} <= set(figures.LIGHT.colours())
+
+
+def test_drawing_loads_neither_torch_nor_plotly():
+    code = "import sys, quantlab.figures; print(sorted({'torch', 'plotly', 'gradio'} & set(sys.modules)))"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert answer.stdout.strip() == "[]"
+
+
+def test_no_plot_offers_to_send_itself_away():
+    assert figures.CONFIG["showSendToCloud"] is False
+
+
+# ---- the map -------------------------------------------------------------------------------------------------------
+
+
+def cells(figure):
+    return [name for line in figure["data"][0]["customdata"] for name in line if name]
+
+
+def test_every_layer_has_exactly_one_cell_which_a_click_can_name():
+    layers = [
+        layer(f"{s}.{i}.{k}", k, s, i) for s in ("frame", "global") for i in range(3) for k in ("qkv", "fc2")
+    ]
+    layers += [layer(f"head.{i}", "conv", "depth_head", -1) for i in range(5)]
+    assert sorted(cells(figures.outlier_map(layers, {}))) == sorted(item.name for item in layers)
+
+
+def test_streams_that_are_not_asked_for_are_not_drawn():
+    layers = [layer("a", stream="frame"), layer("b", stream="vit")]
+    assert cells(figures.outlier_map(layers, {}, streams=["vit"])) == ["b"]
+
+
+def test_a_larger_value_never_gets_a_smaller_colour_and_a_missing_one_gets_none():
+    layers = [layer(f"f.{i}", index=i) for i in range(4)]
+    figure = figures.outlier_map(layers, {"f.0": 1e-6, "f.1": 0.01, "f.2": 0.5})
+    row = next(line for line in figure["data"][0]["z"] if any(z is not None for z in line))
+    assert row[0] < row[1] < row[2]
+    assert row[3] is None
+
+
+def test_a_layer_named_like_markup_stays_text():
+    figure = figures.outlier_map([layer("<img src=x onerror=alert(1)>")], {}, notes={})
+    hover = [text for line in figure["data"][0]["text"] for text in line if text]
+    assert hover
+    assert "<img" not in hover[0]
+
+
+def test_only_the_selected_cell_is_outlined():
+    layers = [layer(f"f.{i}", index=i) for i in range(3)]
+    values = dict.fromkeys(["f.0", "f.1", "f.2"], 0.1)
+    outlined = figures.outlier_map(layers, values, selected="f.1")["layout"]["shapes"]
+    assert [(shape["x0"] + shape["x1"]) / 2 for shape in outlined] == [1.0]
+
+
+# ---- the histogram -------------------------------------------------------------------------------------------------
+
+
+def test_the_shares_of_a_curve_add_up_to_one():
+    figure = figures.layer_histogram(view(("raw", "quantized")))
+    curve = next(trace for trace in figure["data"] if trace["name"] == "raw")
+    shares = np.array(curve["y"][1:-1:2])
+    assert shares.sum() == pytest.approx(1, abs=0.02)
+
+
+def test_grid_lines_stand_where_the_levels_are():
+    record = view(("raw", "quantized"))
+    grid = figures.layer_histogram(record)["data"][0]
+    linear = symlog.linear_width(record.steps["raw"].edges, record.steps["raw"].counts)
+    places = np.array([x for x in grid["x"] if x is not None][::2])
+    assert np.sinh(places) * linear == pytest.approx(record.grid, abs=2e-3)
+
+
+def test_what_lies_beyond_the_clip_lines_is_shaded_and_its_share_written():
+    figure = figures.layer_histogram(view())
+    kinds = [shape["type"] for shape in figure["layout"]["shapes"]]
+    assert kinds.count("line") == 2
+    assert kinds.count("rect") == 2
+    assert "4.5 % clipped" in figure["layout"]["annotations"][0]["text"]
+
+
+def test_a_layer_that_is_not_rounded_shows_its_values_and_no_grid():
+    figure = figures.layer_histogram(view(("raw",), grid=None, clip_low=None, clip_high=None))
+    assert [trace["name"] for trace in figure["data"]] == ["raw"]
+    assert figure["layout"]["shapes"] == []
+
+
+def test_a_layer_of_nothing_but_zeros_is_drawn():
+    zeros = histogram(np.zeros(10))
+    record = view(("raw",), grid=None, clip_low=None, clip_high=None)
+    object.__setattr__(record, "steps", {"raw": zeros})
+    assert np.isfinite(figures.layer_histogram(record)["layout"]["xaxis"]["range"]).all()
+
+
+def test_token_kinds_are_drawn_apart_each_with_its_own_colour():
+    figure = figures.token_histogram(profile_layer(), theme=figures.LIGHT)
+    colours = [trace["line"]["color"] for trace in figure["data"]]
+    assert colours == [figures.LIGHT.camera, figures.LIGHT.patch]
+
+
+@pytest.mark.parametrize("linear", [1e-3, 1.0, 40.0])
+def test_ticks_say_the_values_they_stand_at(linear):
+    ticks = symlog.ticks(-250.0, 90.0, linear)
+    stated = [float(text.replace("−", "-")) for text in ticks["ticktext"]]
+    assert np.sinh(ticks["tickvals"]) * linear == pytest.approx(stated, rel=2e-3, abs=1e-9)
+    assert stated == sorted(stated)
+
+
+def test_ticks_keep_apart():
+    ticks = symlog.ticks(-1e6, 1e6, 1e-6)
+    places = np.array(ticks["tickvals"])
+    assert np.diff(places).min() >= 0.08 * np.ptp(symlog.to_axis([-1e6, 1e6], 1e-6))
+
+
+# ---- numbers and lists ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [0.0, 0.0123456, -4.0, 123456.0, 1e-7, 3.14159e8, 99.96])
+def test_a_short_number_is_within_half_a_per_cent(value):
+    assert float(readable.short(value).replace("−", "-")) == pytest.approx(value, rel=5e-3)
+
+
+def test_what_is_no_number_says_so():
+    assert [readable.short(x) for x in (None, float("nan"), float("inf"))] == ["–", "NaN", "infinite"]
+
+
+def test_the_worst_layers_come_largest_first_and_harmless_ones_not_at_all():
+    assert figures.worst({"a": 0.1, "b": 0.3, "c": 0.0, "d": 0.2}, 3) == [("b", 0.3), ("d", 0.2), ("a", 0.1)]
+
+
+def test_severities_leave_out_what_is_not_finite():
+    diagnosis = SimpleNamespace(layers={"a": 0.1, "b": float("nan")})
+    assert figures.severities("tre", None, diagnosis) == {"a": 0.1}
+    assert figures.severities("kurtosis", None, None) == {}
