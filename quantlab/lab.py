@@ -18,13 +18,13 @@ from quantlab.calibration.capture import capture_profile
 from quantlab.calibration.profile import Profile
 from quantlab.engine.calibrate import Calibration
 from quantlab.engine.comparison import Comparison, pair
-from quantlab.engine.diagnose import diagnose
+from quantlab.engine.desk import Desk
+from quantlab.engine.diagnose import Known, diagnose
 from quantlab.engine.diagnosis import Diagnosis
 from quantlab.engine.evaluate import evaluate
 from quantlab.engine.evaluation import Evaluation
 from quantlab.engine.execution import Run, execute
-from quantlab.engine.history import History
-from quantlab.engine.plan import Plan, plan
+from quantlab.engine.plan import plan
 from quantlab.engine.quantize import Quantizer
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.replay import BlockCache
@@ -45,10 +45,9 @@ INTERACTIVE_SECONDS = 2.0
 ROOM_MODELS = ("mini", "mini-outliers")
 """Models that were trained on the built-in rooms, and so are calibrated on rooms unless told otherwise."""
 REMEMBERED = 24
+"""Runs and results of recent recipes that undo and redo find again."""
 REFERENCES = 64
 """Full-precision runs that are kept; of more scenes the oldest are run again when needed."""
-
-"""Runs and results of recent recipes that undo and redo find again."""
 CALIBRATION_ROOMS = 4
 
 
@@ -67,7 +66,7 @@ class Cost:
     measured: bool
 
 
-class Lab:
+class Lab(Desk):
     """A network, the scenes it is calibrated and judged on, and a recipe that can be changed and changed back.
 
     Args:
@@ -100,14 +99,13 @@ class Lab:
         self.model = model
         self._subject = subject_of(model, predict)
         self.calibration, self.evaluation = _scenes(self._subject, calibration, evaluation, seed)
-        self._history = History((recipe or Recipe.preset("rtn", weights=4, activations=4),))
-        self._listeners: list[Callable[[Recipe], None]] = []
-        self._state = threading.RLock()
+        super().__init__(recipe or Recipe.preset("rtn", weights=4, activations=4))
         self._work = threading.RLock()
         self._blocks = BlockCache()
         self._references: dict[int, Run] = {}
         self._profile: Profile | None = None
         self._recent: OrderedDict[Hashable, Any] = OrderedDict()
+        self._tail_errors: Known = {}
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
@@ -125,63 +123,6 @@ class Lab:
     def interactive(self) -> bool:
         """Whether a forward pass is short enough to follow every edit at once; runs the first scene to find out."""
         return self.reference().seconds < INTERACTIVE_SECONDS
-
-    # -- the recipe ---------------------------------------------------------------------------------------------
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe in force; setting it is a step that can be undone."""
-        with self._state:
-            return self._history.now
-
-    @recipe.setter
-    def recipe(self, recipe: Recipe) -> None:
-        self._move(lambda history: history.push(self._possible(recipe)))
-
-    def set(self, pattern: str, **settings: Any) -> None:
-        """Change the settings of the layers and branches whose names match ``pattern``.
-
-        Raises:
-            RecipeError: An unknown or impossible setting; nothing is changed then.
-        """
-        self._move(lambda history: history.push(self._possible(history.now.set(pattern, **settings))))
-
-    def undo(self) -> None:
-        """Go back to the recipe before; nothing at the beginning."""
-        self._move(History.undone)
-
-    def redo(self) -> None:
-        """Take back an undo; nothing where there is none."""
-        self._move(History.redone)
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is an earlier recipe."""
-        return self._history.can_undo
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether there is an undone recipe."""
-        return self._history.can_redo
-
-    @property
-    def history(self) -> tuple[Recipe, ...]:
-        """Every recipe of this lab, oldest first, the undone ones included."""
-        return self._history.recipes
-
-    def subscribe(self, listener: Callable[[Recipe], None]) -> Callable[[], None]:
-        """Call ``listener(recipe)`` after each change of the recipe; returns what ends that."""
-        self._listeners.append(listener)
-
-        def leave() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return leave
-
-    def plan(self) -> Plan:
-        """What the recipe does to every layer and branch, and its bytes, before any work."""
-        return plan(self.structure, self.recipe)
 
     def estimate(self, scene: int = 0) -> Cost:
         """What bringing one scene up to the recipe would take; nothing is run."""
@@ -252,19 +193,6 @@ class Lab:
 
     # -- work ---------------------------------------------------------------------------------------------------
 
-    def _possible(self, recipe: Recipe) -> Recipe:
-        """The recipe, unless it cannot be carried out: then it is refused before anything changes."""
-        plan(self.structure, recipe)
-        return recipe
-
-    def _move(self, change: Callable[[History], History]) -> None:
-        with self._state:
-            before, self._history = self._history, change(self._history)
-            recipe, changed = self._history.now, self._history.now != before.now
-        if changed:
-            for listener in tuple(self._listeners):
-                listener(recipe)
-
     def _remember(self, key: Hashable, make: Callable[[], T]) -> T:
         """A result of a recent recipe, or a new one; of two threads that ask at once one works and the other waits."""
         with self._work:
@@ -327,9 +255,13 @@ class Lab:
 
     def _diagnose(self, recipe: Recipe, job: Job | None) -> Diagnosis:
         self._quantizer.apply(recipe, part(job, 0, 2))
-        inputs = self._calibration.inputs
         return diagnose(
-            self._subject, self._quantizer, inputs, scenes=self._calibration_names, job=part(job, 1, 2)
+            self._subject,
+            self._quantizer,
+            self._calibration.inputs,
+            scenes=self._calibration_names,
+            known=self._tail_errors,
+            job=part(job, 1, 2),
         )
 
     def _measure_profile(self, job: Job | None) -> Profile:

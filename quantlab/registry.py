@@ -1,4 +1,4 @@
-"""Closed tables of names. A name from a file or a user is looked up here and nowhere else; nothing is imported by name."""
+"""Closed tables of names: a name from a file or a user is looked up here; nothing is imported by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """A table from names to things that is filled while modules load, and answers an unknown name with the known ones."""
+    """A table filled while modules load; it answers an unknown name with the known ones."""
 
     def __init__(self, noun: str, error: type[QuantLabError]) -> None:
         self._noun = noun

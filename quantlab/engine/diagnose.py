@@ -1,10 +1,10 @@
-"""Measures the tail-relative error of layers and branches, each quantized alone on full-precision inputs. Decides nothing."""
+"""Measures the tail-relative error of each layer and branch, quantized alone. It decides nothing."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from quantlab.numerics.finite import require_finite
 JOINED = 1 << 16
 """Outputs of at most so many values are joined over the calls of a scene."""
 Hook = Callable[..., Any]
+Known = MutableMapping[tuple[str, Hashable, float], float]
 
 
 def diagnose(
@@ -33,6 +34,7 @@ def diagnose(
     fraction: float = 0.01,
     trajectory: bool = False,
     scenes: Sequence[str] = (),
+    known: Known | None = None,
     job: Job | None = None,
 ) -> Diagnosis:
     """Run the full-precision network once a scene, and each quantized layer and branch on what its twin sees there.
@@ -47,6 +49,8 @@ def diagnose(
         fraction: Share of output entries that are the tail (rho).
         trajectory: Also run the quantized network, and compare each branch on the inputs it really gets there.
         scenes: Names of the inputs.
+        known: Errors by name, state and fraction from earlier calls on these inputs; what is there is not measured
+            again, and what is measured is added.
         job: Checked before every layer and comparison, told of every block.
 
     Raises:
@@ -56,11 +60,20 @@ def diagnose(
     if not len(inputs):
         raise SceneError("there is no scene to diagnose", place="diagnosis", remedy="Give at least one.")
     start = time.perf_counter()
-    meter = _Meter(quantizer, fraction, job)
+    known = {} if known is None else known
+    names = (*quantizer.structure.layers, *quantizer.structure.branches)
+    keys = {
+        name: (name, quantizer.state(name), fraction) for name in names if quantizer.state(name) is not None
+    }
+    missing = frozenset(name for name, key in keys.items() if key not in known)
     total = len(inputs) * (2 if trajectory else 1)
-    for index, value in enumerate(inputs):
-        name = scene_name(scenes, index)
-        _watch(subject, quantizer.reference, meter, value, part(job, index, total), name)
+    if missing:
+        meter = _Meter(quantizer, fraction, job, only=missing)
+        for index, value in enumerate(inputs):
+            name = scene_name(scenes, index)
+            _watch(subject, quantizer.reference, meter, value, part(job, index, total), name)
+        known.update({keys[name]: error for name, error in meter.means(missing).items()})
+    errors = {name: known[keys[name]] if name in keys else 0.0 for name in names}
     along: dict[str, float] | None = None
     if trajectory:
         other = _Meter(quantizer, fraction, job, along=True)
@@ -69,8 +82,8 @@ def diagnose(
             _watch(subject, quantizer.network, other, value, part(job, len(inputs) + index, total), name)
         along = other.means(quantizer.structure.branches)
     return Diagnosis(
-        layers=meter.means(quantizer.structure.layers),
-        branches=meter.means(quantizer.structure.branches),
+        layers={name: errors[name] for name in quantizer.structure.layers},
+        branches={name: errors[name] for name in quantizer.structure.branches},
         trajectory_branches=along,
         fraction=fraction,
         scenes=tuple(scene_name(scenes, index) for index in range(len(inputs))),
@@ -99,10 +112,17 @@ class _Meter:
         fraction: Share of entries that are the tail.
         job: Checked before each comparison.
         along: Hook the quantized network and compare branches only, instead of the full-precision one.
+        only: Names to measure; None measures all.
     """
 
     def __init__(
-        self, quantizer: Quantizer, fraction: float, job: Job | None, *, along: bool = False
+        self,
+        quantizer: Quantizer,
+        fraction: float,
+        job: Job | None,
+        *,
+        along: bool = False,
+        only: Container[str] | None = None,
     ) -> None:
         self._fraction, self._job, self._along = fraction, job, along
         self._other = quantizer.reference if along else quantizer.network
@@ -112,11 +132,12 @@ class _Meter:
         self.before: list[tuple[str, Hook]] = []
         self.after: list[tuple[str, Hook]] = []
         for info in _touched(quantizer):
-            self._attach(info)
+            if only is None or info.name in only:
+                self._attach(info)
         if not along:
             for name in quantizer.structure.layers:
                 layer = quantizer.layer(name)
-                if layer is not None:
+                if layer is not None and (only is None or name in only):
                     self.after.append((name, self._layer_hook(name, layer)))
 
     def means(self, names: Iterable[str]) -> dict[str, float]:

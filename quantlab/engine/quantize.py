@@ -139,6 +139,15 @@ class Quantizer:
                 members[self.structure.branches[name].block].append((name, made_from))
         return {block: tuple(parts) for block, parts in members.items()}
 
+    def state(self, name: str) -> Hashable:
+        """A token of one layer or branch that differs when it computes something else; None where it is kept."""
+        if name in self.structure.layers:
+            return self._keys.get(name)
+        made_from, fit = self._fitted.get(name, (None, None))
+        layers = tuple(self._keys.get(layer) for layer in self.structure.branches[name].layers)
+        corrected = made_from if fit is not None and fit.correction is not None else None
+        return (layers, corrected) if corrected is not None or any(layers) else None
+
     @property
     def packed_bytes(self) -> int:
         """Bytes of all layers, packed, and of the corrections really in place."""

@@ -1,4 +1,4 @@
-"""What a lab works on: a network, how a scene becomes its input, how it runs, how outputs are read. It quantizes nothing."""
+"""What a lab works on: a network, how a scene becomes its input, how it runs and is read. It quantizes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many threads suit a network, for processes that are QuantLab's own (app, command line). A library call sets none."""
+"""How many threads suit a network, for QuantLab's own processes (app, command line). A library call sets none."""
 
 from __future__ import annotations
 

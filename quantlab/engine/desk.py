@@ -1,0 +1,98 @@
+"""A recipe that can be changed, watched, and changed back. It carries out nothing."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from quantlab.engine.history import History
+from quantlab.engine.plan import Plan, plan
+from quantlab.engine.recipe import Recipe
+from quantlab.models.structure import Structure
+
+
+class Desk(ABC):
+    """The editing half of a lab: the recipe in force, its history, and who wants to hear of changes.
+
+    Safe to use from several threads; an edit that cannot be carried out is refused before anything changes.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._history = History((recipe,))
+        self._listeners: list[Callable[[Recipe], None]] = []
+        self._state = threading.RLock()
+
+    @property
+    @abstractmethod
+    def structure(self) -> Structure:
+        """Layers, branches and blocks of the network the recipe is for."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe in force; setting it is a step that can be undone."""
+        with self._state:
+            return self._history.now
+
+    @recipe.setter
+    def recipe(self, recipe: Recipe) -> None:
+        self._move(lambda history: history.push(self._possible(recipe)))
+
+    def set(self, pattern: str, **settings: Any) -> None:
+        """Change the settings of the layers and branches whose names match ``pattern``.
+
+        Raises:
+            RecipeError: An unknown or impossible setting; nothing is changed then.
+        """
+        self._move(lambda history: history.push(self._possible(history.now.set(pattern, **settings))))
+
+    def undo(self) -> None:
+        """Go back to the recipe before; nothing at the beginning."""
+        self._move(History.undone)
+
+    def redo(self) -> None:
+        """Take back an undo; nothing where there is none."""
+        self._move(History.redone)
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an earlier recipe."""
+        return self._history.can_undo
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is an undone recipe."""
+        return self._history.can_redo
+
+    @property
+    def history(self) -> tuple[Recipe, ...]:
+        """Every recipe of this lab, oldest first, the undone ones included."""
+        return self._history.recipes
+
+    def subscribe(self, listener: Callable[[Recipe], None]) -> Callable[[], None]:
+        """Call ``listener(recipe)`` after each change of the recipe; returns what ends that."""
+        self._listeners.append(listener)
+
+        def leave() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return leave
+
+    def plan(self) -> Plan:
+        """What the recipe does to every layer and branch, and its bytes, before any work."""
+        return plan(self.structure, self.recipe)
+
+    def _possible(self, recipe: Recipe) -> Recipe:
+        """The recipe, unless it cannot be carried out: then it is refused before anything changes."""
+        plan(self.structure, recipe)
+        return recipe
+
+    def _move(self, change: Callable[[History], History]) -> None:
+        with self._state:
+            before, self._history = self._history, change(self._history)
+            recipe, changed = self._history.now, self._history.now != before.now
+        if changed:
+            for listener in tuple(self._listeners):
+                listener(recipe)
