@@ -17,12 +17,13 @@ from torch import Tensor
 from quantlab.calibration.profile import ALL, QUANTILES, TokenStats
 from quantlab.models.tokens import KINDS
 from quantlab.numerics.finite import require_finite
-from quantlab.numerics.histograms import fold
-from quantlab.numerics.records import MANTISSA_BITS, Histogram, Moments
+from quantlab.numerics.records import HIGHEST_EXPONENT, LOWEST_EXPONENT, MANTISSA_BITS, Histogram, Moments
 from quantlab.numerics.tails import MAX_TOKENS
 
 SHIFT = 23 - MANTISSA_BITS
 HALF = 1 << (8 + MANTISSA_BITS)
+FIRST, LAST = ((127 + exponent) << MANTISSA_BITS for exponent in (LOWEST_EXPONENT, HIGHEST_EXPONENT))
+"""The patterns between which values have bins of their own."""
 CHUNK = 1 << 18
 """Values looked at together, so that the buffers stay near the processor."""
 SAFE = (1e-8, 1e8)
@@ -36,7 +37,8 @@ class Batch:
     """Sums over one tensor or many, for K groups of tokens, about one pivot.
 
     Attributes:
-        counts: int64 [K * 2 HALF], by group, sign and upper bits.
+        counts: int64 [K, 2, LAST - FIRST], by group, sign and upper bits; what is missing to the number of values
+            is nearer to zero than the bins go.
         sums: float64 [K, 5]: the number of values, then the sums of the first four powers of x - pivot.
         peaks: float64 [K], largest |x|.
         channels: [channels], largest |x|.
@@ -85,7 +87,7 @@ class InputStream:
         self.codes += new
         if self._total is not None:
             total, count = self._total, len(new)
-            total.counts = torch.cat((total.counts, total.counts.new_zeros(count * 2 * HALF)))
+            total.counts = torch.cat((total.counts, total.counts.new_zeros(count, *total.counts.shape[1:])))
             total.sums = torch.cat((total.sums, total.sums.new_zeros(count, 5)))
             total.peaks = torch.cat((total.peaks, total.peaks.new_zeros(count)))
 
@@ -105,7 +107,7 @@ class InputStream:
         batch: Batch | None = None
         for piece in _map_pieces(x) if self.maps else self._token_pieces(x, kinds):
             short = self._total is None and (batch is None or len(batch.tokens) < MAX_TOKENS)
-            found = piece.measure(len(self.codes), self.pivot, place, want_tokens=short)
+            found = piece.measure(len(self.codes), self.pivot, place, self._groupings.scratch, want_tokens=short)
             if batch is None:
                 batch = found
             else:
@@ -150,9 +152,8 @@ class InputStream:
         """Statistics of all values together ("all") and of each token kind that occurred."""
         if self._total is None:
             return {}
-        counts = fold(self._total.counts.view(len(self.codes), 2, HALF).cpu().numpy())
         sums, peaks = self._total.sums.cpu().numpy(), self._total.peaks.cpu().numpy()
-        pivot = self._total.pivot
+        counts, pivot = _signed_bins(self._total.counts.cpu().numpy(), sums[:, 0]), self._total.pivot
         found = {ALL: token_stats(Histogram(counts.sum(0)), _moments(sums.sum(0), peaks.max(), pivot))}
         for row, code in sorted(enumerate(self.codes), key=lambda entry: entry[1]):
             if sums[row, 0]:
@@ -173,10 +174,26 @@ class InputStream:
             yield _Piece(rows[window], offsets[window], shares[:, window])
 
 
+class Scratch:
+    """Two buffers that every pass uses again, so that they stay in the cache and no memory is asked for."""
+
+    def __init__(self) -> None:
+        self._floats, self._integers = torch.empty(0), torch.empty(0, dtype=torch.int32)
+
+    def buffers(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 and int32 of the shape of ``like``, contiguous; valid until the next call."""
+        if len(self._floats) < like.numel() or self._floats.device != like.device:
+            self._floats = torch.empty(max(CHUNK, like.numel()), device=like.device)
+            self._integers = torch.empty_like(self._floats, dtype=torch.int32)
+        shape = like.shape
+        return self._floats[: like.numel()].view(shape), self._integers[: like.numel()].view(shape)
+
+
 class Groupings:
     """Which token belongs to which group, worked out once for all layers that see the same kinds of tokens."""
 
     def __init__(self) -> None:
+        self.scratch = Scratch()
         self._known: dict[tuple[int, int, tuple[int, ...]], tuple[NDArray[np.uint8], Tensor, Tensor]] = {}
 
     def find(
@@ -211,19 +228,22 @@ class _Piece:
     members: Tensor | None = None
     images: int = 0
 
-    def measure(self, groups: int, pivot: float, place: str, *, want_tokens: bool) -> Batch:
+    def measure(self, groups: int, pivot: float, place: str, scratch: Scratch, *, want_tokens: bool) -> Batch:
+        """Pass over the table."""
         table = self.table if self.table.dtype == torch.float32 else self.table.float()
-        size = table.abs()
+        floats, integers = scratch.buffers(table)
+        size = torch.abs(table, out=floats)
         channels = size.amax(1).view(self.images, -1).amax(0) if self.images else size.amax(0)
-        largest = float(channels.amax())
+        peak = channels.amax()
+        largest = float(peak)
         if not np.isfinite(largest):
             require_finite(self.table, place=place)
         tokens = self._tokens(size) if want_tokens or self.members is not None else channels[:0]
-        peaks = channels.amax().view(1) if self.members is None else (self.members * tokens).amax(1)
+        peaks = peak.double().view(1) if self.members is None else (self.members * tokens).amax(1)
         return Batch(
-            _bits(table, self.offsets, groups),
-            _powers(table, pivot, self.members, wide=not SAFE[0] < largest < SAFE[1]),
-            peaks.double(),
+            _bits(table, self.offsets, groups, integers, largest),
+            _powers(table, pivot, self.members, None if not SAFE[0] < largest < SAFE[1] else floats),
+            peaks,
             channels,
             tokens[:MAX_TOKENS],
             pivot,
@@ -236,7 +256,7 @@ class _Piece:
 
 def choose_pivot(x: Tensor) -> float:
     """The mean where it is far from zero, so that the sums of powers about it stay exact; else 0, which is cheaper."""
-    spread, mean = (float(value) for value in torch.std_mean(x.detach().double() if x.numel() < CHUNK else x))
+    spread, mean = (float(value) for value in torch.std_mean(x.detach().float(), correction=0))
     return mean if np.isfinite(mean) and abs(mean) > spread else 0.0
 
 
@@ -270,25 +290,37 @@ def _map_pieces(x: Tensor) -> Iterator[_Piece]:
             yield _Piece(part, images=len(group))
 
 
-def _bits(table: Tensor, offsets: Tensor | None, groups: int) -> Tensor:
-    """Counts int64 [groups * 2 HALF]. A negative float has a negative bit pattern, hence the first half."""
-    bins = table.view(torch.int32) >> SHIFT
+def _bits(table: Tensor, offsets: Tensor | None, groups: int, buffer: Tensor, largest: float) -> Tensor:
+    """Counts int64 [groups, 2, LAST - FIRST]. A negative float has a negative bit pattern, hence the first half."""
+    bins = torch.bitwise_right_shift(table.view(torch.int32), SHIFT, out=buffer)
     bins += HALF if offsets is None else offsets
-    return torch.bincount(bins.reshape(-1), minlength=groups * 2 * HALF)
+    counts = torch.bincount(bins.view(-1), minlength=groups * 2 * HALF).view(groups, 2, HALF)
+    kept = counts[:, :, FIRST:LAST]
+    if largest >= 2.0**HIGHEST_EXPONENT:
+        kept[:, :, -1] += counts[:, :, LAST:].sum(-1)
+    return kept
 
 
-def _powers(table: Tensor, pivot: float, members: Tensor | None, *, wide: bool) -> Tensor:
-    """float64 [K, 5]: the number of values and the sums of the first four powers of x - pivot."""
-    x = table.double() if wide else table
-    if members is None:
-        x = x.reshape(-1)
+def _powers(table: Tensor, pivot: float, members: Tensor | None, buffer: Tensor | None) -> Tensor:
+    """float64 [K, 5]: the number of values and the sums of the first four powers of x - pivot.
+
+    Without a ``buffer`` of the table's shape the powers are formed in float64.
+    """
+    x = table.double() if buffer is None else table
     x = x - pivot if pivot else x
-    square = x * x
+    square = torch.mul(x, x, out=buffer) if buffer is not None else x * x
     if members is None:
+        x, square = x.reshape(-1), square.view(-1)
         sums = (x.sum(), square.sum(), torch.dot(square, x), torch.dot(square, square))
         return torch.stack((torch.full_like(sums[0], len(x)), *sums)).double()[None]
     columns = (x.sum(1), square.sum(1), torch.linalg.vecdot(square, x), torch.linalg.vecdot(square, square))
     return members @ torch.stack((torch.full_like(columns[0], x.shape[1]), *columns), dim=1).double()
+
+
+def _signed_bins(counts: NDArray[np.int64], totals: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Counts [K, bins] in ascending order of the bins' values, the bin at zero in the middle."""
+    middle = totals.astype(np.int64) - counts.sum(axis=(1, 2))
+    return np.concatenate((counts[:, 0, ::-1], middle[:, None], counts[:, 1]), axis=1)
 
 
 def _moments(sums: NDArray[np.float64], peak: float, pivot: float) -> Moments:

@@ -45,7 +45,7 @@ class StreamingHistogram:
         counts = count_bits(tokens, kinds, len(self._counts))
         if counts[:, :, 255 << MANTISSA_BITS :].any():
             require_finite(tokens.float(), place=place)
-        self._counts += fold(counts)
+        self._counts += _fold(counts)
 
     def merge(self, other: StreamingHistogram) -> None:
         """Add what another one of as many kinds has counted."""
@@ -65,7 +65,7 @@ def count_bits(tokens: Tensor, kinds: Tensor | None, total: int) -> NDArray[np.i
     return np.asarray(counts.cpu().numpy(), dtype=np.int64).reshape(total, 2, _HALF)
 
 
-def fold(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _fold(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Keep the bins between the lowest and the highest exponent: ``[kinds, 2, 4096] -> [kinds, BINS]``."""
     inner = counts[:, :, _FIRST:_LAST].copy()
     inner[:, :, -1] += counts[:, :, _LAST:].sum(axis=2)
