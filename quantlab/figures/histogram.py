@@ -202,9 +202,8 @@ def _beyond(start: float, end: float, theme: Theme) -> dict[str, Any]:
 
 def _axes(span: tuple[float, float], linear: float, uirevision: str, theme: Theme) -> dict[str, Any]:
     figure_layout = layout(theme, uirevision=uirevision, margin=(22, 46, 10, 22))
-    left, right = (float(place) for place in symlog.to_axis(span, linear))
-    pad = 0.03 * (right - left)
-    figure_layout["xaxis"] = axis(theme, range=[left - pad, right + pad], **symlog.ticks(*span, linear))
+    # No range of our own: plotly keeps a person's zoom only while the range it was asked for stays the same.
+    figure_layout["xaxis"] = axis(theme, autorange=True, **symlog.ticks(*span, linear))
     figure_layout["yaxis"] = axis(
         theme,
         type="log",

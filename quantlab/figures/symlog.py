@@ -29,17 +29,23 @@ def linear_width(edges: NDArray[np.floating], counts: NDArray[np.integer]) -> fl
     return float(positive.min()) if len(positive) else 1.0
 
 
-def ticks(low: float, high: float, linear: float, *, most: int = 9) -> dict[str, Any]:
-    """``tickvals`` and ``ticktext`` at 0 and at powers of ten inside ``low`` .. ``high`` (data values)."""
-    top = max(abs(low), abs(high), linear)
-    first = int(np.floor(np.log10(linear)))
-    powers = [10.0**power for power in range(first, int(np.floor(np.log10(top))) + 1)] or [top]
-    stride = int(np.ceil(len(powers) / max(1, most // 2)))
-    powers = powers[::-1][::stride][::-1]
-    values = [-power for power in reversed(powers) if -power >= low] + [0.0]
-    values += [power for power in powers if power <= high]
+def ticks(low: float, high: float, linear: float, *, room: float = 0.09) -> dict[str, Any]:
+    """``tickvals`` and ``ticktext`` at 0 and at powers of ten inside ``low`` .. ``high`` (data values).
+
+    Large powers come first, and one that would stand closer than ``room`` (a share of the axis) to those is left out.
+    """
+    span = float(np.ptp(to_axis([low, high], linear)))
+    top = int(np.floor(np.log10(max(abs(low), abs(high), linear))))
+    powers = [10.0**power for power in range(top, int(np.floor(np.log10(linear))) - 1, -1)]
+    kept = [0.0]
+    for value in [value for power in powers for value in (power, -power) if low <= value <= high]:
+        places = to_axis([value, *kept], linear)
+        if np.abs(places[1:] - places[0]).min() >= room * span:
+            kept.append(value)
+    values = sorted(kept)
     return {
         "tickmode": "array",
+        "tickangle": 0,
         "tickvals": [round(float(place), 4) for place in to_axis(values, linear)],
         "ticktext": [short(value) for value in values],
     }
