@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from quantlab.calibration.capture import capture_profile
 from quantlab.calibration.profile import Profile
@@ -25,7 +25,7 @@ from quantlab.engine.evaluate import evaluate
 from quantlab.engine.evaluation import Evaluation
 from quantlab.engine.execution import Run, execute
 from quantlab.engine.plan import plan
-from quantlab.engine.quantize import Quantizer
+from quantlab.engine.quantize import Quantizer, require_quantizable
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.replay import BlockCache
 from quantlab.engine.steps import layer_view
@@ -36,6 +36,7 @@ from quantlab.jobs import Job, part
 from quantlab.models.model import Model
 from quantlab.models.structure import Structure
 from quantlab.scenes.load import load_scene
+from quantlab.scenes.scene import Scene
 from quantlab.scenes.synthetic import rooms
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ class Lab(Desk):
 
     Raises:
         SceneError: A bare module came without inputs.
-        RecipeError: The module holds no layer that can be quantized.
+        CheckpointError, RecipeError: The network is quantized already, or holds no layer that can be.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Lab(Desk):
     ) -> None:
         self.model = model
         self._subject = subject_of(model, predict)
+        require_quantizable(self._subject.network, self._subject.structure)
         self.calibration, self.evaluation = _scenes(self._subject, calibration, evaluation, seed)
         super().__init__(recipe or Recipe.preset("rtn", weights=4, activations=4))
         self._work = threading.RLock()
@@ -182,14 +184,14 @@ class Lab(Desk):
         recipe = self.recipe
         return self._remember(("comparison", recipe, scene), lambda: self._compare(recipe, scene, job))
 
-    def layer(self, name: str) -> LayerView:
+    def layer(self, name: str, *, job: Job | None = None) -> LayerView:
         """What the recipe does to one layer, step by step, on calibration samples.
 
         Raises:
             RecipeError: There is no such layer; the nearest is named.
         """
         recipe = self.recipe
-        return self._remember(("layer", recipe, name), lambda: self._layer(recipe, name))
+        return self._remember(("layer", recipe, name), lambda: self._layer(recipe, name, job))
 
     # -- work ---------------------------------------------------------------------------------------------------
 
@@ -242,7 +244,7 @@ class Lab(Desk):
         return cast("Run", self._recent[key])
 
     def _evaluate(self, recipe: Recipe, job: Job | None, *, icp: bool) -> Evaluation:
-        self._quantizer.apply(recipe)
+        self._quantizer.apply(recipe, part(job, 0, 2))
         return evaluate(
             self.evaluation,
             lambda scene, section: self.reference(scene, job=section),
@@ -250,7 +252,7 @@ class Lab(Desk):
             packed_bytes=self._quantizer.packed_bytes,
             full_bytes=plan(self.structure, recipe).full_bytes,
             icp=icp,
-            job=job,
+            job=part(job, 1, 2),
         )
 
     def _diagnose(self, recipe: Recipe, job: Job | None) -> Diagnosis:
@@ -287,8 +289,8 @@ class Lab(Desk):
         truth = truth_of(self._scene(scene))
         return pair(left, right, None if truth is None else truth.points)
 
-    def _layer(self, recipe: Recipe, name: str) -> LayerView:
-        self._quantizer.apply(recipe)
+    def _layer(self, recipe: Recipe, name: str, job: Job | None) -> LayerView:
+        self._quantizer.apply(recipe, job)
         return layer_view(name, self._quantizer)
 
     def _blocks_to_run(self, recipe: Recipe) -> int:
@@ -308,6 +310,7 @@ def _scenes(
     subject: Subject, calibration: Sequence[Any] | None, evaluation: Sequence[Any] | None, seed: int
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """The scenes to work on; only networks that were trained on the built-in rooms are calibrated on them unasked."""
+    calibration, evaluation = _listed(calibration), _listed(evaluation)
     knows_rooms = subject.name in ROOM_MODELS
     if evaluation is None:
         evaluation = (
@@ -320,3 +323,8 @@ def _scenes(
             "a lab needs scenes or inputs to run", place="calibration", remedy="Pass calibration=[...]."
         )
     return tuple(calibration), tuple(evaluation)
+
+
+def _listed(given: Any) -> Sequence[Any] | None:
+    """One scene or input may come without a list around it."""
+    return [given] if isinstance(given, Scene | Tensor | Mapping | str) else given

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from quantlab.engine.history import History
@@ -93,6 +94,8 @@ class Desk(ABC):
         with self._state:
             before, self._history = self._history, change(self._history)
             recipe, changed = self._history.now, self._history.now != before.now
-        if changed:
-            for listener in tuple(self._listeners):
-                listener(recipe)
+        if not changed:
+            return
+        with ExitStack() as told:  # a listener that fails keeps no other from hearing
+            for listener in reversed(self._listeners):
+                told.callback(listener, recipe)

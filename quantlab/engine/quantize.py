@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from quantlab.calibration.running import memory_errors
 from quantlab.engine.build import InputSamples, build_layer
 from quantlab.engine.calibrate import Calibration
 from quantlab.engine.compensate import BranchFit, fit_branches
@@ -77,7 +78,7 @@ class Quantizer:
     def __init__(
         self, network: nn.Module, structure: Structure, calibration: Calibration | None = None
     ) -> None:
-        _require_quantizable(network, structure)
+        require_quantizable(network, structure)
         self.structure = structure
         self.calibration = calibration or Calibration()
         self.reference = twin(network)
@@ -174,8 +175,9 @@ class Quantizer:
     def _new(self, name: str, key: _Key, job: Job | None) -> Simulated:
         settings, seed = key
         samples = self.samples(name, job) if settings.calibrated else None
-        module = build_layer(name, self._places.original(name), settings, seed=seed, samples=samples)
-        return module.eval()
+        original = self._places.original(name)
+        with memory_errors(f"quantizing {name}", original.weight):
+            return build_layer(name, original, settings, seed=seed, samples=samples).eval()
 
     def _put(self, keys: dict[str, _Key], layers: dict[str, Simulated], chosen: Plan | None) -> None:
         for name in self.structure.layers:
@@ -260,7 +262,13 @@ class Quantizer:
             total -= self._spare.popitem(last=False)[1].weight.nbytes
 
 
-def _require_quantizable(network: nn.Module, structure: Structure) -> None:
+def require_quantizable(network: nn.Module, structure: Structure) -> None:
+    """Refuse what cannot be quantized, or was already.
+
+    Raises:
+        CheckpointError: The network is quantized already.
+        RecipeError: It holds no layer that can be quantized.
+    """
     for name, module in network.named_modules():
         if isinstance(module, Simulated | CompensatedOutput):
             raise CheckpointError(

@@ -96,6 +96,7 @@ def _subject_of_model(model: Model) -> Subject:
         return model.preprocess(scene.images if isinstance(scene, Scene) else scene)
 
     def run(network: nn.Module, tensor: Tensor) -> dict[str, Tensor]:
+        model.check_files()
         outputs = network(tensor.to(model.device))
         return {key: value for key, value in outputs.items() if key != "images"}
 

@@ -85,6 +85,15 @@ class Model:
             self._sha256 = _file_digest(self.path) if self.path else _tensor_digest(self.network)
         return self._sha256
 
+    def check_files(self) -> None:
+        """Make sure that the weights are still those that were loaded; call it before each forward pass.
+
+        Raises:
+            CheckpointError: A mapped weight file was overwritten in place.
+        """
+        for stamp in self._stamps:
+            stamp.check()
+
     def preprocess(self, images: Sequence[Picture], *, mode: Mode | None = None) -> Tensor:
         """Pictures as the network's input, float32 [1, S, 3, H, W] in [0, 1], on the CPU.
 
@@ -112,8 +121,7 @@ class Model:
 
     def run(self, tensor: Tensor) -> dict[str, Tensor]:
         """The network's outputs for an input of ``preprocess``, without gradients."""
-        for stamp in self._stamps:
-            stamp.check()
+        self.check_files()
         try:
             with torch.no_grad():
                 outputs: dict[str, Tensor] = self.network(tensor.to(self.device))
