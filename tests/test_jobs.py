@@ -25,7 +25,7 @@ def test_the_fraction_is_the_share_of_steps_and_never_leaves_0_to_1(done: int, t
     job.report(done, total, "x")
     assert job.progress == (done, total, "x")
     assert 0 <= job.fraction <= 1
-    if 0 < total and done <= total:
+    if total > 0 and done <= total:
         assert job.fraction == done / total
 
 

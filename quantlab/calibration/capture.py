@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quantlab.calibration.observe import Run, observe
+from quantlab.calibration.passes import Batch, Groupings
 from quantlab.calibration.profile import ALL, LayerProfile, Profile, TokenStats
-from quantlab.calibration.streams import Batch, Groupings, InputStream
+from quantlab.calibration.streams import InputStream
 from quantlab.jobs import Job, check
 from quantlab.models.structure import LayerInfo, Structure
 from quantlab.models.tokens import PATCH, TokenLayout
@@ -55,7 +56,6 @@ class ProfileCollector:
 
     def see(self, info: LayerInfo, x: Tensor, kinds: NDArray[np.uint8], scene: int) -> None:
         """Add one input; layers that share it (separate queries, keys and values) share the pass over it."""
-        del scene
         stream = self._streams.get(info.name)
         if stream is None:
             maps = info.operator != "linear" and x.dim() >= 3
@@ -65,7 +65,7 @@ class ProfileCollector:
             stream.admit(kinds)
             self._known[info.name] = kinds
         if info.name not in self._siblings or x.is_inference():
-            stream.add(stream.measure(x, kinds, place=info.name), kinds)
+            stream.take(x, kinds, scene, place=info.name)
             return
         version = x._version  # noqa: SLF001 - counts changes in place; torch offers no other way to see them
         last = self._last
@@ -78,6 +78,8 @@ class ProfileCollector:
     ) -> Profile:
         """Everything seen so far, with the statistics of the weights; ``since`` is a time.perf_counter()."""
         self._last = None
+        for name, stream in self._streams.items():
+            stream.settle(place=name)
         layers: dict[str, LayerProfile] = {}
         for name, info in self._structure.layers.items():
             if name in self._streams:

@@ -1,4 +1,4 @@
-"""The record of what every layer saw: tails, histograms, maxima of inputs and weights. No torch; it measures nothing."""
+"""The record of what every layer saw: tails, histograms, maxima of inputs and weights. No torch; measures nothing."""
 
 from __future__ import annotations
 

@@ -83,17 +83,15 @@ def _pack_stats(stats: TokenStats, key: str, arrays: dict[str, NDArray[Any]]) ->
 
 
 def _unpack(entry: Mapping[str, Any], index: int, arrays: Mapping[str, NDArray[Any]]) -> LayerProfile:
-    fields = {name: str(entry[name]) for name in NAMES[:-1]}
-    maxima = {
-        name: np.asarray(arrays[f"{index}.{name}"], dtype=DTYPES.get(name, np.float32)).ravel()
-        for name in ARRAYS
-    }
+    fields: dict[str, Any] = {name: str(entry[name]) for name in NAMES[:-1]}
+    for name in ARRAYS:
+        fields[name] = np.asarray(arrays[f"{index}.{name}"], dtype=DTYPES.get(name, np.float32)).ravel()
     tokens = {
         str(kind): _unpack_stats(numbers, arrays[f"{index}.tokens.{kind}"])
         for kind, numbers in entry["tokens"].items()
     }
     weight = _unpack_stats(entry["weight"], arrays[f"{index}.weight"])
-    return LayerProfile(**fields, index=int(entry["index"]), tokens=tokens, weight=weight, **maxima)
+    return LayerProfile(**fields, index=int(entry["index"]), tokens=tokens, weight=weight)
 
 
 def _unpack_stats(numbers: list[float], counts: NDArray[Any]) -> TokenStats:

@@ -1,4 +1,4 @@
-"""Laws of capture: statistics equal numpy's on the same values, hooks never stay, memory does not grow. No speed here."""
+"""Laws of capture: statistics equal numpy's on the same values, hooks never stay, memory does not grow. No speeds."""
 
 from __future__ import annotations
 
@@ -183,9 +183,7 @@ def test_layers_that_read_one_tensor_share_the_pass_but_not_after_a_change_in_pl
 
 
 def test_a_layer_that_never_runs_is_absent(network: Network) -> None:
-    profile = capture_profile(
-        network, describe(network), lambda x: network.frame_blocks[0](x), scenes(1), [LAYOUT]
-    )
+    profile = capture_profile(network, describe(network), network.frame_blocks[0], scenes(1), [LAYOUT])
     assert "frame_blocks.0.attn.q" in profile.layers
     assert "out" not in profile.layers
 
@@ -315,3 +313,28 @@ def test_samples_of_a_layer_that_never_ran_are_refused_by_name(network: Network)
     with pytest.raises(NumericError) as caught:
         samples.rows("frame_blocks.0.attn.q")
     assert caught.value.place == "frame_blocks.0.attn.q"
+
+
+def test_small_inputs_that_wait_are_all_counted_and_the_first_scene_alone_gives_the_token_maxima() -> None:
+    network = nn.Sequential(nn.Linear(4, 2))
+    inputs = [torch.randn(3, 4, generator=torch.Generator().manual_seed(seed)) for seed in range(9)]
+
+    def twice(x: Tensor) -> None:
+        network(x)
+        network(2 * x)
+
+    layer = capture_profile(network, describe(network), twice, inputs).layers["0"]
+    values = torch.cat([torch.cat((x, 2 * x)) for x in inputs])
+    assert layer.all.count == values.numel()
+    assert layer.all.std == pytest.approx(float(values.double().std(correction=0)), rel=1e-6)
+    np.testing.assert_array_equal(layer.token_max, values[:6].abs().amax(1).numpy())
+    np.testing.assert_array_equal(layer.channel_max, values.abs().amax(0).numpy())
+
+
+def test_a_nan_in_a_small_input_is_found_at_once_and_not_in_a_later_layer() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    with torch.no_grad():
+        network[0].bias[1] = float("nan")
+    with pytest.raises(NumericError) as caught:
+        capture_profile(network, describe(network), None, [torch.ones(1, 4)])
+    assert caught.value.place == "1"

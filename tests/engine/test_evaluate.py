@@ -55,11 +55,11 @@ def perfect(scene: Scene) -> Run:
     return Run(None, {"depth": torch.from_numpy(truth.depth)}, prediction, 1.0)
 
 
-def run_of(runs: list[Run]):  # noqa: ANN201 - a RunScene
+def run_of(runs: list[Run]):
     return lambda index, job: runs[index]
 
 
-def scored(scenes: list[Scene], exact: list[Run], rounded: list[Run], **options: object):  # noqa: ANN201
+def scored(scenes: list[Scene], exact: list[Run], rounded: list[Run], **options: object):
     return evaluate(scenes, run_of(exact), run_of(rounded), packed_bytes=3, full_bytes=9, **options)
 
 
@@ -201,7 +201,7 @@ def evaluated(
     scenes: list[Scene],
     cache: BlockCache | None = None,
     job: Job | None = None,
-):  # noqa: ANN201
+):
     values = [subject.prepare(scene) for scene in scenes]
     return evaluate(
         scenes,
