@@ -39,7 +39,7 @@ class LayerControls:
         self._smoothing = _checkbox("smoothing", FIELDS["smoothing"].metadata["help"])
         self._alpha = _slider("α", FIELDS["smoothing"].metadata["help"])
         searches = FIELDS["range_search"].metadata
-        self._search = _dropdown("range", searches["choices"], searches["help"])
+        self._search = _dropdown("range search", searches["choices"], searches["help"])
         compensations = FIELDS["compensation"].metadata
         self._compensation = _dropdown("compensation", compensations["choices"], compensations["help"])
         self._keep = _checkbox("keep in full precision", FIELDS["keep"].metadata["help"])
@@ -47,10 +47,12 @@ class LayerControls:
             "apply to", list(APPLY_TO.items()), "Which layers a change is written for."
         )
         self._bind()
-        children = [self._weights, self._activations, self._rotation, self._smoothing, self._alpha]
-        children += [self._search, self._compensation, self._keep, self._apply_to]
-        self.widget = w.HBox(children, layout=w.Layout(flex_flow="row wrap", overflow="hidden"))
-        self.widget.add_class("ql-controls")
+        rows = [
+            control_row(self._apply_to, self._weights, self._activations, self._keep),
+            control_row(self._rotation, self._smoothing, self._alpha),
+            control_row(self._search, self._compensation),
+        ]
+        self.widget = w.VBox(rows)
 
     def show(self) -> None:
         """Set every control to what the recipe says about the layer."""
@@ -130,8 +132,7 @@ class RecipeBar:
             run.on_click(lambda _button: desk.run())
             stop.on_click(lambda _button: desk.stop())
             children += [run, stop]
-        self.widget = w.HBox(children, layout=w.Layout(flex_flow="row wrap", overflow="hidden"))
-        self.widget.add_class("ql-controls")
+        self.widget = control_row(*children)
 
     def show(self) -> None:
         """Offer what can be undone and redone."""
@@ -156,6 +157,13 @@ def _itself(value: Any) -> Any:
     return value
 
 
+def control_row(*controls: Any) -> Any:
+    """Controls beside each other, wrapping where there is little room."""
+    row = w.HBox(controls, layout=w.Layout(flex_flow="row wrap", overflow="hidden"))
+    row.add_class("ql-controls")
+    return row
+
+
 def _dropdown(label: str, options: Any, text: str) -> Any:
     style = {"description_width": "initial"}
     layout = w.Layout(width="max-content")
@@ -163,9 +171,7 @@ def _dropdown(label: str, options: Any, text: str) -> Any:
 
 
 def _checkbox(label: str, text: str) -> Any:
-    return w.Checkbox(
-        description=label, tooltip=text, indent=False, layout=w.Layout(width="max-content", margin="2px 12px")
-    )
+    return w.Checkbox(description=label, tooltip=text, indent=False, layout=w.Layout(width="max-content"))
 
 
 def _slider(label: str, text: str) -> Any:

@@ -12,7 +12,7 @@ from quantlab import figures
 from quantlab.errors import SceneError
 from quantlab.figures.outlier_map import TRUNK
 from quantlab.figures.readable import short
-from quantlab.widgets.controls import LayerControls, RecipeBar
+from quantlab.widgets.controls import LayerControls, RecipeBar, control_row
 from quantlab.widgets.pane import Pane, figure_data
 from quantlab.widgets.parts import clouds_payload, number_rows, short_name
 
@@ -97,7 +97,7 @@ class LayerPane(Shown):
         )
         self._kind.observe(lambda _change: self._draw(), names="value")
         self.controls = LayerControls(desk, lambda: self.name, lambda trouble: self.tell(error=trouble))
-        top = w.HBox([self._kind], layout=w.Layout(overflow="hidden"))
+        top = control_row(self._kind)
         self.plot = w.VBox([top, self.pane])
         self.widget = w.VBox([self.plot, self.controls.widget])
 
@@ -217,7 +217,7 @@ class MapPane(Shown):
         )
         for control in (self._colour, self._streams):
             control.observe(lambda _change: self._redraw(), names="value")
-        top = w.HBox([self._colour, self._streams], layout=w.Layout(flex_flow="row wrap", overflow="hidden"))
+        top = control_row(self._colour, self._streams)
         self.widget = w.VBox([top, self.pane])
 
     def _redraw(self) -> None:

@@ -170,7 +170,7 @@ class FakeLab:
             reading=f"The grid has {bits} bits.",
         )
 
-    def evaluate(self, job: Job | None = None, *, icp: bool = False) -> Evaluation:  # noqa: ARG002
+    def evaluate(self, job: Job | None = None, *, icp: bool = False) -> Evaluation:
         self._cost("evaluate", job)
         drift = Drift(self._error(), self._error(), 0.9, 0.8, 0.5, 0.3, {})
         return Evaluation(None, drift, 0.1, 1000 * self._bits(next(iter(self.structure.layers))), 16_000)

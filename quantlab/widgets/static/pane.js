@@ -12,7 +12,10 @@ export default { render };
 function render({ model, el }) {
   const root = document.createElement("div");
   root.className = "ql-pane";
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take "a", "b" and "d" for commands to the notebook
+  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take "a", "b" and "d d" for commands to the notebook ...
+  root.addEventListener("keydown", (event) => {
+    if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); // ... and "d d", which deletes a cell, all the same
+  });
   const notice = document.createElement("p");
   notice.className = "ql-notice";
   notice.textContent = WAITING;
