@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from quantlab.calibration.capture import capture_profile
 from quantlab.calibration.profile import Profile
 from quantlab.engine.calibrate import Calibration
 from quantlab.engine.comparison import Comparison, pair
+from quantlab.engine.default_scenes import scenes_for
 from quantlab.engine.desk import Desk
 from quantlab.engine.diagnose import Known, diagnose
 from quantlab.engine.diagnosis import Diagnosis
@@ -29,27 +30,21 @@ from quantlab.engine.quantize import Quantizer, require_quantizable
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.replay import BlockCache
 from quantlab.engine.steps import layer_view
-from quantlab.engine.subject import Predict, Subject, scene_label, subject_of, truth_of
+from quantlab.engine.subject import Predict, scene_label, subject_of, truth_of
 from quantlab.engine.views import LayerView
 from quantlab.errors import SceneError
 from quantlab.jobs import Job, part
 from quantlab.models.model import Model
 from quantlab.models.structure import Structure
-from quantlab.scenes.load import load_scene
-from quantlab.scenes.scene import Scene
-from quantlab.scenes.synthetic import rooms
 
 T = TypeVar("T")
 
 INTERACTIVE_SECONDS = 2.0
 """A lab whose forward takes longer queues edits instead of following each one."""
-ROOM_MODELS = ("mini", "mini-outliers")
-"""Models that were trained on the built-in rooms, and so are calibrated on rooms unless told otherwise."""
 REMEMBERED = 24
 """Runs and results of recent recipes that undo and redo find again."""
 REFERENCES = 64
 """Full-precision runs that are kept; of more scenes the oldest are run again when needed."""
-CALIBRATION_ROOMS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +95,7 @@ class Lab(Desk):
         self.model = model
         self._subject = subject_of(model, predict)
         require_quantizable(self._subject.network, self._subject.structure)
-        self.calibration, self.evaluation = _scenes(self._subject, calibration, evaluation, seed)
+        self.calibration, self.evaluation = scenes_for(self._subject, calibration, evaluation, seed)
         super().__init__(recipe or Recipe.preset("rtn", weights=4, activations=4))
         self._work = threading.RLock()
         self._blocks = BlockCache()
@@ -219,6 +214,11 @@ class Lab(Desk):
     def _quantizer(self) -> Quantizer:
         return Quantizer(self._subject.network, self.structure, self._calibration)
 
+    def _apply(self, recipe: Recipe, job: Job | None) -> None:
+        """Bring the quantized twin to the recipe, which reads weights: the files they are mapped from must be whole."""
+        self._subject.check()
+        self._quantizer.apply(recipe, job)
+
     @property
     def _calibration_names(self) -> tuple[str, ...]:
         return tuple(scene_label(scene, index) for index, scene in enumerate(self.calibration))
@@ -236,7 +236,7 @@ class Lab(Desk):
         key = ("run", recipe, scene)
         if key not in self._recent:
             value = self.reference(scene, job=part(job, 0, 2)).value
-            self._quantizer.apply(recipe, part(job, 1, 2))
+            self._apply(recipe, part(job, 1, 2))
             states = {name: state for name, state in self._quantizer.states().items() if name}
             network = self._quantizer.network
             run = execute(self._subject, network, value, cache=self._blocks, states=states, job=job)
@@ -244,7 +244,7 @@ class Lab(Desk):
         return cast("Run", self._recent[key])
 
     def _evaluate(self, recipe: Recipe, job: Job | None, *, icp: bool) -> Evaluation:
-        self._quantizer.apply(recipe, part(job, 0, 2))
+        self._apply(recipe, part(job, 0, 2))
         return evaluate(
             self.evaluation,
             lambda scene, section: self.reference(scene, job=section),
@@ -256,7 +256,7 @@ class Lab(Desk):
         )
 
     def _diagnose(self, recipe: Recipe, job: Job | None) -> Diagnosis:
-        self._quantizer.apply(recipe, part(job, 0, 2))
+        self._apply(recipe, part(job, 0, 2))
         return diagnose(
             self._subject,
             self._quantizer,
@@ -290,7 +290,7 @@ class Lab(Desk):
         return pair(left, right, None if truth is None else truth.points)
 
     def _layer(self, recipe: Recipe, name: str, job: Job | None) -> LayerView:
-        self._quantizer.apply(recipe, job)
+        self._apply(recipe, job)
         return layer_view(name, self._quantizer)
 
     def _blocks_to_run(self, recipe: Recipe) -> int:
@@ -304,27 +304,3 @@ class Lab(Desk):
             if not same or done is None or any(asked.branches[b] != done.branches[b] for b in info.branches):
                 return len(order) - index
         return 0
-
-
-def _scenes(
-    subject: Subject, calibration: Sequence[Any] | None, evaluation: Sequence[Any] | None, seed: int
-) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The scenes to work on; only networks that were trained on the built-in rooms are calibrated on them unasked."""
-    calibration, evaluation = _listed(calibration), _listed(evaluation)
-    knows_rooms = subject.name in ROOM_MODELS
-    if evaluation is None:
-        evaluation = (
-            [load_scene("demo")] if subject.decode is not None and calibration is None else calibration
-        )
-    if calibration is None:
-        calibration = rooms(CALIBRATION_ROOMS, seed=seed, split="calibration") if knows_rooms else evaluation
-    if not calibration or not evaluation:
-        raise SceneError(
-            "a lab needs scenes or inputs to run", place="calibration", remedy="Pass calibration=[...]."
-        )
-    return tuple(calibration), tuple(evaluation)
-
-
-def _listed(given: Any) -> Sequence[Any] | None:
-    """One scene or input may come without a list around it."""
-    return [given] if isinstance(given, Scene | Tensor | Mapping | str) else given

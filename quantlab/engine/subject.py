@@ -31,6 +31,7 @@ class Subject:
         layout: How the tokens of an input lie, or None where there are none.
         decode: From outputs and input to a Prediction, or None where the outputs are no reconstruction.
         planted: Outliers were planted artificially.
+        check: Raises CheckpointError where the file that the weights are mapped from was overwritten.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Subject:
     layout: Callable[[Any], TokenLayout | None]
     decode: Callable[[Mapping[str, Tensor], Any], Prediction] | None
     planted: bool = False
+    check: Callable[[], None] = lambda: None
 
 
 def subject_of(model: Model | nn.Module, predict: Predict | None = None) -> Subject:
@@ -109,6 +111,7 @@ def _subject_of_model(model: Model) -> Subject:
         layout=model.token_layout,
         decode=model.decode,
         planted=model.planted,
+        check=model.check_files,
     )
 
 
