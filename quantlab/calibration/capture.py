@@ -94,6 +94,9 @@ def weight_stats(weight: Tensor, operator: str, *, place: str = "") -> tuple[Tok
     rows = weight.flatten(1)
     kinds = np.array([PATCH], dtype=np.uint8)
     stream = InputStream((PATCH,), maps=False)
+    if not weight.numel():
+        channels = weight.shape[0 if operator == "conv_transpose2d" else 1]
+        return stream.stats()[ALL], np.zeros(channels, dtype=np.float32)
     stream.add(stream.measure(rows, kinds, place=place), kinds)
     if operator == "linear":
         maxima = stream.channel_max

@@ -6,6 +6,7 @@ take half as long again as a plain one, so values are looked at while they are i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -126,7 +127,7 @@ class Piece:
         channels = size.amax(1).view(self.images, -1).amax(0) if self.images else size.amax(0)
         peak = channels.amax()
         largest = float(peak)
-        if not np.isfinite(largest):
+        if not math.isfinite(largest):
             require_finite(self.table, place=place)
         tokens = self._tokens(size) if want_tokens or self.members is not None else channels[:0]
         peaks = peak.double().view(1) if self.members is None else (self.members * tokens).amax(1)

@@ -36,7 +36,7 @@ class InputStream:
         self.pivot: float | None = None
         self._total: Batch | None = None
         self._waiting: list[Tensor] = []
-        self._waiting_since = 0
+        self._waiting_since = self._waiting_values = 0
         self._groupings = groupings or Groupings()
 
     def admit(self, kinds: NDArray[np.uint8]) -> None:
@@ -95,7 +95,8 @@ class InputStream:
         require_finite(x, place=place)
         self._waiting.append(x.detach().reshape(-1, x.shape[-1]).clone())
         self._waiting_since = scene
-        if sum(rows.numel() for rows in self._waiting) > MOST_WAITING:
+        self._waiting_values += x.numel()
+        if self._waiting_values > MOST_WAITING:
             self.settle(place=place)
 
     def settle(self, *, place: str = "") -> None:
@@ -103,6 +104,7 @@ class InputStream:
         if self._waiting:
             rows, kinds = torch.cat(self._waiting), np.array(self.codes[:1], dtype=np.uint8)
             self._waiting.clear()
+            self._waiting_values = 0
             self.add(self.measure(rows, kinds, place=place), kinds)
 
     def _may_wait(self, x: Tensor) -> bool:
