@@ -85,7 +85,8 @@ class ProfileCollector:
             if name in self._streams:
                 check(job)
                 weight = network.get_submodule(name).get_parameter("weight").detach()
-                layers[name] = _layer_profile(info, self._streams[name], weight)
+                if weight.numel():
+                    layers[name] = _layer_profile(info, self._streams[name], weight)
         return Profile(layers, tuple(scenes), time.perf_counter() - since if since else 0.0)
 
 
@@ -94,9 +95,6 @@ def weight_stats(weight: Tensor, operator: str, *, place: str = "") -> tuple[Tok
     rows = weight.flatten(1)
     kinds = np.array([PATCH], dtype=np.uint8)
     stream = InputStream((PATCH,), maps=False)
-    if not weight.numel():
-        channels = weight.shape[0 if operator == "conv_transpose2d" else 1]
-        return stream.stats()[ALL], np.zeros(channels, dtype=np.float32)
     stream.add(stream.measure(rows, kinds, place=place), kinds)
     if operator == "linear":
         maxima = stream.channel_max

@@ -20,7 +20,7 @@ _LINE_EVERY = 0.1
 
 def say(text: str) -> None:
     """One line on stderr; the text is printed as it is, never read as markup."""
-    Console(stderr=True, soft_wrap=True).print(Text(text))
+    Console(stderr=True, soft_wrap=True).print(Text(printable(text)))
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def stage(title: str) -> Iterator[Job]:
 
         def show(job: Job) -> None:
             _, total, text = job.progress
-            bar.update(task, completed=round(job.fraction * total), total=total or None, step=Text(text))
+            bar.update(task, completed=round(job.fraction * total), total=total or None, step=Text(printable(text)))
 
         yield Job(show)
 
@@ -44,20 +44,23 @@ def stage(title: str) -> Iterator[Job]:
 def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str | float | None]], *, note: str = ""
 ) -> None:
-    """Print a table on stdout; numbers with three significant digits to the right, None as a dash."""
+    """Print a table on stdout; numbers with three significant digits to the right, None as a dash.
+
+    A line break or control character in title, columns or cells shows as "?"; ``note`` may have several lines.
+    """
     drawn = Table(box=None, pad_edge=False)
     numeric = [any(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))]
     for name, right in zip(columns, numeric, strict=True):
-        drawn.add_column(Text(name), justify="right" if right else "left", no_wrap=True)
+        drawn.add_column(Text(printable(name)), justify="right" if right else "left", no_wrap=True)
     for row in rows:
-        drawn.add_row(*(Text(number(cell)) for cell in row))
+        drawn.add_row(*(Text(printable(number(cell))) for cell in row))
     console = Console()
     if not console.is_terminal:
         console = Console(width=max(_PLAIN_WIDTH, console.width))
-    console.print(Text(title, style="bold"))
+    console.print(Text(printable(title), style="bold"))
     console.print(drawn)
     if note:
-        console.print(Text(note))
+        console.print(Text("\n".join(map(printable, note.split("\n")))))
 
 
 def number(value: str | float | None) -> str:
@@ -84,10 +87,11 @@ def _line_writer(title: str) -> Listener:
         nonlocal next_line
         if job.fraction >= next_line:
             next_line = job.fraction + _LINE_EVERY
-            sys.stderr.write(f"{title}: {job.fraction:.0%} {_printable(job.progress.text)}".rstrip() + "\n")
+            sys.stderr.write(f"{title}: {job.fraction:.0%} {printable(job.progress.text)}".rstrip() + "\n")
 
     return show
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """The text with "?" for what could forge a line or drive the terminal: names of scenes come from strangers."""
     return "".join(char if char.isprintable() else "?" for char in text)

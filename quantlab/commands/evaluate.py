@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantlab.commands.console import megabytes, say, stage, table
+from quantlab.commands.console import megabytes, printable, say, stage, table
 from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, label, names
 from quantlab.storage import check_writable, write_json
 
@@ -71,6 +71,6 @@ def _print(title: str, evaluation: Evaluation) -> None:
     ]
     size = f"{megabytes(evaluation.packed_bytes)} packed, {megabytes(evaluation.full_bytes)} in 16 bits"
     note = f"{size}; {evaluation.seconds:.3g} s a scene, arithmetic simulated\n" + "\n".join(
-        evaluation.problems
+        map(printable, evaluation.problems)
     )
     table(title, ("", "against ground truth", "against full precision"), rows, note=note.rstrip())

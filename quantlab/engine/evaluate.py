@@ -73,10 +73,15 @@ def relative_errors(exact: Mapping[str, Tensor], rounded: Mapping[str, Tensor]) 
     found: dict[str, float] = {}
     for name, output in exact.items():
         if name in rounded and rounded[name].shape == output.shape:
-            error = float((rounded[name].double() - output.double()).norm())
-            size = float(output.double().norm())
-            found[name] = error / size if size > 0 else error
+            found[name] = _relative_error(output.double(), rounded[name].double())
     return found
+
+
+def _relative_error(exact: Tensor, rounded: Tensor) -> float:
+    peak = float(exact.abs().max()) if exact.numel() else 0.0
+    unit = peak or 1.0  # the squares of what float64 holds may be beyond it
+    error, size = float(((rounded - exact) / unit).norm()), float((exact / unit).norm())
+    return error / size if size > 0 else error
 
 
 def camera_scores(predicted: Prediction, camera_from_world: Any) -> dict[str, float]:
