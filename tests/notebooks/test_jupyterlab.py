@@ -196,8 +196,14 @@ def test_the_dark_theme_is_followed(notebook: Notebook) -> None:
 
 def test_a_saved_notebook_is_small_even_with_the_state_of_its_widgets(notebook: Notebook) -> None:
     notebook.menu("Settings", "Save Widget State Automatically")
-    notebook.menu("File", "Save Notebook")
-    saved = until(notebook.path.read_text, lambda text: "widget-state+json" in text)
+    for _ in range(5):  # the setting takes a moment before a save heeds it
+        notebook.page.wait_for_timeout(1000)
+        notebook.menu("File", "Save Notebook")
+        notebook.page.wait_for_timeout(1000)
+        saved = notebook.path.read_text()
+        if "widget-state+json" in saved:
+            break
+    assert "widget-state+json" in saved
     assert notebook.path.stat().st_size < 500_000
     assert len(json.loads(saved)["metadata"]["widgets"]) == 1
 

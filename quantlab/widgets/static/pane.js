@@ -1,8 +1,9 @@
 // The door of every view in a notebook: it asks the kernel for code and content and holds neither, so notebooks stay small.
 // Drawing is in views.js, which comes through this door like plotly.js and the 3D viewer, once a page.
 
-const shelf = (globalThis.__quantlabShelf ??= new Map()); // key of a version -> promise of its module
+const shelf = (globalThis.__quantlabShelf ??= new Map()); // key of a version -> its delivery
 const PATIENCE = 5000; // milliseconds without an answer before the reader is told what to do
+const SECOND_ASK = 2000; // milliseconds
 const WAITING = "Waiting for the kernel …";
 const SILENT = "No answer from the kernel yet. If it was restarted, run the cell again.";
 const RESTARTED = "The kernel was restarted or closed: run the cell again.";
@@ -45,7 +46,7 @@ async function start(model, root, door) {
 /** Both directions of one widget's messages, and what is told while the kernel is silent or gone. */
 class Door {
   constructor(model, notice) {
-    Object.assign(this, { model, notice, closed: false, waiting: new Map(), show: null });
+    Object.assign(this, { model, notice, closed: false, show: null });
     this.receive = (content, buffers) => this.#receive(content, buffers);
     this.died = () => this.say(RESTARTED);
     model.on("msg:custom", this.receive);
@@ -58,17 +59,20 @@ class Door {
     this.notice.hidden = !text;
   }
 
-  /** A module by its version; whoever asks first fetches it for the whole page. A failed one is asked for again. */
+  /**
+   * A module by its version. Whoever comes first asks for the whole page; whoever waits long asks as well, since the
+   * first may have been closed, or its kernel be busy.
+   */
   code(name, key) {
-    if (!shelf.has(key)) {
-      const asked = new Promise((done, failed) => this.waiting.set(key, { done, failed })).catch((error) => {
-        shelf.delete(key);
-        throw error;
-      });
-      shelf.set(key, asked);
-      this.send({ ask: "code", name });
-    }
-    return shelf.get(key);
+    const isFirst = !shelf.has(key);
+    if (isFirst) shelf.set(key, new Delivery());
+    const delivery = shelf.get(key);
+    const ask = () => {
+      if (!this.closed && !delivery.arrived) this.send({ ask: "code", name });
+    };
+    if (isFirst) ask();
+    else setTimeout(ask, SECOND_ASK);
+    return delivery.module;
   }
 
   follow(show) {
@@ -84,11 +88,8 @@ class Door {
   }
 
   #receive(content, buffers) {
-    if (content.code) {
-      const waits = this.waiting.get(content.key);
-      this.waiting.delete(content.key);
-      if (waits) load(content, buffers[0]).then(waits.done, waits.failed);
-    } else if (this.show) {
+    if (content.code) shelf.get(content.key)?.receive(content, buffers[0]);
+    else if (this.show) {
       clearTimeout(this.timer);
       this.say("");
       this.show(content, buffers);
@@ -100,7 +101,18 @@ class Door {
     clearTimeout(this.timer);
     this.model.off("msg:custom", this.receive);
     this.model.off("comm_live_update", this.died);
-    for (const { failed } of this.waiting.values()) failed(new Error("the view was closed before its code came"));
+  }
+}
+
+/** Code on its way to the page; the first answer counts. */
+class Delivery {
+  arrived = false;
+  module = new Promise((done, failed) => Object.assign(this, { done, failed }));
+
+  receive(content, bytes) {
+    if (this.arrived) return;
+    this.arrived = true;
+    load(content, bytes).then(this.done, this.failed);
   }
 }
 
