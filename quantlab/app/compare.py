@@ -60,9 +60,16 @@ def _packed(
     comparison: Comparison, predictions: dict[str, Prediction | None], left: str, right: str, scene: str
 ) -> bytes:
     sides = [_cloud(comparison, predictions.get(side)) for side in (left, right)]
-    top = 0.1 * comparison.scale  # a fixed end: colours of two recipes can be compared
+    top = _nice(float(np.nanpercentile(comparison.errors, 99)), comparison.scale)
     labels = (SIDES[left], SIDES[right])
     return pack_clouds(sides[0], sides[1], error_max=top, labels=labels, scene=scene, limit=MOST_POINTS).data
+
+
+def _nice(error: float, scale: float) -> float:
+    """The end of the error scale: 1, 2 or 5 times a power of ten, so that a small change leaves it alone."""
+    wanted = max(error, 1e-4 * scale)
+    power = 10.0 ** np.floor(np.log10(wanted))
+    return float(next(step * power for step in (1, 2, 5, 10) if step * power >= wanted))
 
 
 def _cloud(comparison: Comparison, prediction: Prediction | None) -> CloudData:

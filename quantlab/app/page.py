@@ -53,8 +53,10 @@ def _layout() -> tuple[dict[str, Any], gr.UploadButton, gr.UploadButton]:
                 gr.Markdown(NOTES, elem_id="ql-notes")
         with gr.Column(elem_id="ql-right"):
             parts["compare"] = panel("compare", waiting="Both clouds appear here, side by side.")
-            parts["numbers"] = panel("numbers")
-        parts["settings"] = panel("settings")
+            parts["numbers"] = panel(
+                "numbers", waiting="What the recipe costs appears here: errors, scores, size, time."
+            )
+        parts["settings"] = panel("settings", waiting="How the chosen layer is quantized appears here.")
     parts["tabs"] = {"bench": bench, "modules": modules, "recipe": recipe, "notes": notes}
     return parts, upload, load
 

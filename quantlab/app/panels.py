@@ -62,7 +62,7 @@ def map_panel(session: Session) -> str:
     notes = {name: summary(settings) for name, settings in lab.recipe.layers(lab.structure).items()}
     figure = figures.outlier_map(
         layers.values(),
-        values,
+        shown,
         color_by=view.color_by,
         streams=streams,
         notes=notes,
@@ -81,7 +81,7 @@ def map_panel(session: Session) -> str:
             "streams": [{"id": key, "label": label} for key, label in STREAMS.items()],
             "stream": view.streams,
             "selected": view.layer,
-            "message": "" if values else _why_no_values(session),
+            "message": _map_message(session, shown),
         }
     )
 
@@ -91,7 +91,12 @@ def _streams(choice: str, present: set[str]) -> set[str]:
     return (wanted & present) or present
 
 
-def _why_no_values(session: Session) -> str:
+def _map_message(session: Session, shown: Mapping[str, float]) -> str:
+    """What to say where the map has nothing to show."""
+    if any(shown.values()):
+        return ""
+    if shown:
+        return "No layer shown here is quantized under this recipe."
     if session.view.color_by == "error":
         return "Open a layer: its error is measured then and coloured here."
     return "Measuring…" if session.job is not None else "Not measured yet. Press Run to measure every layer."
@@ -133,9 +138,11 @@ def _figure(
     if panel == "channels":
         return figures.channel_maxima(view, name=name, theme=figures.PAGE), ""
     if panel == "landscape":
-        step = [step for step in view.landscape if step != "quantized"][-1]
+        steps = [step for step in view.landscape if step != "quantized"]
         kinds = [KINDS[code] for code in view.landscape_kinds]
-        return figures.landscape(view, step, kinds=kinds, name=name, theme=figures.PAGE), ""
+        return figures.landscape(
+            view, [*dict.fromkeys([steps[0], steps[-1]])], kinds=kinds, name=name, theme=figures.PAGE
+        ), ""
     if panel == "search":
         return _search_figure(view, name)
     former = session.results.former

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from quantlab.figures import symlog
 from quantlab.figures.readable import short
-from quantlab.figures.theme import LIGHT, Figure, Theme, axis, layout, titled
+from quantlab.figures.theme import DASHES, LIGHT, Figure, Theme, axis, layout, titled
 
 if TYPE_CHECKING:
     from quantlab.calibration.profile import LayerProfile
@@ -80,7 +80,7 @@ def _curve(
     visible: bool | str = True,
 ) -> dict[str, Any]:
     edges, share = _on_axis(histogram, linear, span)
-    colour = theme.step(label.split(" ", maxsplit=1)[0])
+    step = label.split(" ", maxsplit=1)[0]
     values = np.sinh(np.repeat(edges, 2)) * linear
     heights = np.concatenate([[0.0], np.repeat(share, 2), [0.0]])
     return {
@@ -91,7 +91,7 @@ def _curve(
         "y": [float(f"{max(y, FLOOR):.3g}") for y in heights],
         "customdata": [short(float(value)) for value in values],
         "hovertemplate": "%{customdata}: share %{y:.2g}<extra>" + label + "</extra>",
-        "line": {"color": colour, "width": 1.5, "shape": "linear"},
+        "line": {"color": theme.step(step), "width": 1.5, "dash": DASHES.get(step, "solid")},
         "fill": "tozeroy" if label == "raw" else "none",
         "opacity": 0.6 if label == "raw" else 1.0,
         "visible": visible,
@@ -108,7 +108,8 @@ def _on_axis(
     """
     edges = np.asarray(histogram.edges, np.float64)
     below = np.concatenate([[0.0], np.cumsum(histogram.counts, dtype=np.float64)])
-    places = np.linspace(*symlog.to_axis(span, linear), BINS + 1)
+    first, last = (float(place) for place in symlog.to_axis(span, linear))
+    places = np.linspace(first, last, BINS + 1)
     share = np.diff(np.interp(np.sinh(places) * linear, edges, below)) / max(1.0, below[-1])
     return places, np.asarray(share, np.float64)
 

@@ -24,6 +24,9 @@ STREAM_NAMES = {
     "": "other",
 }
 TRUNK = ("frame", "global")
+LINE = 12
+"""Cells of a head in one row, at least."""
+MOST_LABELS = 14
 
 
 class Placed(Protocol):
@@ -94,7 +97,7 @@ def outlier_map(
         "colorscale": theme.severity,
         "colorbar": _scale(low, high, theme),
     }
-    figure_layout = layout(theme, uirevision=f"map {sorted(streams or ())}", margin=(20, 92, 58, 6))
+    figure_layout = layout(theme, uirevision=f"map {sorted(streams or ())}", margin=(20, 104, 58, 6))
     figure_layout["xaxis"] = axis(
         theme,
         side="top",
@@ -120,39 +123,52 @@ def outlier_map(
 
 
 def _rows(layers: Iterable[Placed], streams: Collection[str] | None) -> list[_Row]:
-    """One row a stream and kind, an empty one between streams; heads, which have no repeated blocks, get one row."""
+    """One row a stream and kind, an empty one between streams; heads, which repeat no block, run on as text does."""
     groups: dict[str, list[Placed]] = {}
     for layer in layers:
         if streams is None or layer.stream in streams:
             groups.setdefault(layer.stream, []).append(layer)
+    width = max([LINE, *(layer.index + 1 for members in groups.values() for layer in members)])
     rows: list[_Row] = []
     for stream, members in groups.items():
-        lines = _block_rows(stream, members) or [_sequence_row(stream, members)]
-        if rows and (len(lines) > 1 or rows[-1].label.count("·")):
-            rows.append(_Row("", ""))
-        rows += lines
+        lines = _block_rows(stream, members) or _sequence_rows(stream, members, width)
+        rows += [*([_Row("", "")] if rows else []), *lines]
+    if len(rows) > MOST_LABELS:
+        _label_streams_only(rows)
     return rows
 
 
 def _block_rows(stream: str, members: list[Placed]) -> list[_Row]:
-    regular = [layer for layer in members if layer.kind in KINDS and layer.index >= 0]
-    if len(regular) < len(members) / 2:
+    name = escape(STREAM_NAMES.get(stream, stream))
+    rows = {kind: _Row(stream, f"{name} · {kind}") for kind in KINDS}
+    others = []
+    for layer in members:
+        row = rows.get(layer.kind)
+        if row is not None and layer.index >= 0 and layer.index not in row.cells:
+            row.cells[layer.index] = layer.name
+        else:  # outside of the blocks, or the second of its kind in one, as where q, k and v are three layers
+            others.append(layer.name)
+    if len(others) > len(members) / 2:
         return []
-    name = STREAM_NAMES.get(stream, stream)
-    rows = [_Row(stream, f"{escape(name)} · {kind}") for kind in KINDS]
-    for layer in regular:
-        rows[KINDS.index(layer.kind)].cells.setdefault(layer.index, layer.name)
-    others = [layer for layer in members if layer not in regular]
-    if others:
-        rows.append(
-            _Row(stream, f"{escape(name)} · other", {at: layer.name for at, layer in enumerate(others)})
-        )
-    return [row for row in rows if row.cells]
+    rest = [_Row(stream, f"{name} · other", dict(enumerate(others)))] if others else []
+    return [row for row in [*rows.values(), *rest] if row.cells]
 
 
-def _sequence_row(stream: str, members: list[Placed]) -> _Row:
+def _sequence_rows(stream: str, members: list[Placed], width: int) -> list[_Row]:
     label = escape(STREAM_NAMES.get(stream, stream))
-    return _Row(stream, label, {at: layer.name for at, layer in enumerate(members)})
+    rows = []
+    for start in range(0, len(members), width):
+        cells = {at: layer.name for at, layer in enumerate(members[start : start + width])}
+        rows.append(_Row(stream, "" if start else label, cells))
+    return rows
+
+
+def _label_streams_only(rows: list[_Row]) -> None:
+    """Many rows are low: one label a stream is what there is room for."""
+    named: set[str] = set()
+    for row in rows:
+        row.label = "" if row.stream in named or not row.cells else row.label.split(" · ")[0]
+        named.add(row.stream)
 
 
 def _range(values: Iterable[float], low: float) -> tuple[float, float]:

@@ -20,6 +20,9 @@ CONFIG: dict[str, Any] = {
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
+DASHES = {"raw": "solid", "rotated": "2px,2px", "smoothed": "6px,3px"}
+"""How the steps before the rounding are told apart; all of them are full precision, so all have its colour."""
+
 
 @dataclass(frozen=True, slots=True)
 class Theme:
@@ -75,7 +78,7 @@ class Theme:
 
     def step(self, name: str) -> str:
         """The colour of a step of quantization: what is not rounded yet is full precision, then it is quantized."""
-        return {"raw": self.full, "rotated": self.camera, "smoothed": self.register}.get(name, self.quantized)
+        return self.full if name in DASHES else self.quantized
 
 
 LIGHT = Theme(

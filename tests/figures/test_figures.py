@@ -67,7 +67,7 @@ def every_figure(theme):
         "histogram": figures.layer_histogram(view(), former=histogram(RANDOM.normal(size=50)), theme=theme),
         "tokens": figures.token_histogram(profile_layer(), theme=theme),
         "channels": figures.channel_maxima(view(), theme=theme),
-        "landscape": figures.landscape(view(), kinds=["camera"] * 6, theme=theme),
+        "landscape": figures.landscape(view(), ["raw", "rotated"], kinds=["camera"] * 6, theme=theme),
         "search": figures.search_curve([2.0, 1.0, 3.0], [0.3, 0.5, float("nan")], theme=theme),
         "errors": figures.error_histogram(errors, former=2 * errors, scale=4.0, theme=theme),
     }
@@ -126,6 +126,12 @@ def test_every_layer_has_exactly_one_cell_which_a_click_can_name():
         layer(f"{s}.{i}.{k}", k, s, i) for s in ("frame", "global") for i in range(3) for k in ("qkv", "fc2")
     ]
     layers += [layer(f"head.{i}", "conv", "depth_head", -1) for i in range(5)]
+    assert sorted(cells(figures.outlier_map(layers, {}))) == sorted(item.name for item in layers)
+
+
+def test_layers_of_one_kind_in_one_block_all_get_a_cell():
+    layers = [layer(f"b.{i}.{n}", "qkv", "", i) for i in range(2) for n in ("q", "k", "v")]
+    layers += [layer(f"b.{i}.{k}", k, "", i) for i in range(2) for k in ("proj", "fc1", "fc2")]
     assert sorted(cells(figures.outlier_map(layers, {}))) == sorted(item.name for item in layers)
 
 

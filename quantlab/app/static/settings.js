@@ -47,6 +47,7 @@ export function mountSettings(host, { send }) {
     if (!value.layer) return;
     setText(title, value.short);
     setText(summary, value.summary);
+    summary.title = value.summary;
     for (const [name, choice] of Object.entries(controls)) show(choice, name, value);
     for (const [name, element] of Object.entries(fields)) element.title = value.help[name] ?? "";
     mark(rotation.input, value.rotation, value.only_weights || value.keep);
