@@ -154,7 +154,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, help="a checkpoint; by default random weights in a temporary folder")
+    parser.add_argument(
+        "--model", type=Path, help="a checkpoint; by default random weights in a temporary folder"
+    )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--preset", default="rtn")

@@ -114,5 +114,10 @@ def part(job: Job | None, index: int, count: int) -> Job | None:
     return None if job is None else job.part(index / count, (index + 1) / count)
 
 
+def between(job: Job | None, low: float, high: float) -> Job | None:
+    """The slice from ``low`` to ``high`` of a job that may be None."""
+    return None if job is None else job.part(low, high)
+
+
 def _share(done: int, total: int) -> float:
     return min(max(done / total, 0.0), 1.0) if total > 0 else 0.0

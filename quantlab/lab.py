@@ -8,16 +8,15 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from torch import nn
 
-from quantlab.calibration.capture import capture_profile
 from quantlab.calibration.profile import Profile
 from quantlab.engine.calibrate import Calibration
 from quantlab.engine.comparison import Comparison, pair
+from quantlab.engine.cost import Cost, cost
 from quantlab.engine.default_scenes import scenes_for
 from quantlab.engine.desk import Desk
 from quantlab.engine.diagnose import Known, diagnose
@@ -25,15 +24,16 @@ from quantlab.engine.diagnosis import Diagnosis
 from quantlab.engine.evaluate import evaluate
 from quantlab.engine.evaluation import Evaluation
 from quantlab.engine.execution import Run, execute
-from quantlab.engine.plan import plan
+from quantlab.engine.plan import Plan, plan
 from quantlab.engine.quantize import Quantizer, require_quantizable
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.replay import BlockCache
 from quantlab.engine.steps import layer_view
 from quantlab.engine.subject import Predict, scene_label, subject_of, truth_of
+from quantlab.engine.survey import RECORDED, full_precision, survey
 from quantlab.engine.views import LayerView
 from quantlab.errors import SceneError
-from quantlab.jobs import Job, part
+from quantlab.jobs import Job, between, part
 from quantlab.models.model import Model
 from quantlab.models.structure import Structure
 
@@ -45,21 +45,6 @@ REMEMBERED = 24
 """Runs and results of recent recipes that undo and redo find again."""
 REFERENCES = 64
 """Full-precision runs that are kept; of more scenes the oldest are run again when needed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What carrying out the recipe in force would take.
-
-    Attributes:
-        seconds: Time of one scene; a forward was measured, or this is 0 and ``measured`` is False.
-        blocks: How many blocks would run again.
-        measured: Whether a forward pass of this lab was timed yet.
-    """
-
-    seconds: float
-    blocks: int
-    measured: bool
 
 
 class Lab(Desk):
@@ -100,6 +85,7 @@ class Lab(Desk):
         self._work = threading.RLock()
         self._blocks = BlockCache()
         self._references: dict[int, Run] = {}
+        self._ran: Plan | None = None
         self._profile: Profile | None = None
         self._recent: OrderedDict[Hashable, Any] = OrderedDict()
         self._tail_errors: Known = {}
@@ -124,10 +110,9 @@ class Lab(Desk):
     def estimate(self, scene: int = 0) -> Cost:
         """What bringing one scene up to the recipe would take; nothing is run."""
         recipe, run = self.recipe, self._references.get(scene)
-        blocks = 0 if ("run", recipe, scene) in self._recent else self._blocks_to_run(recipe)
-        if run is None:
-            return Cost(0.0, blocks, measured=False)
-        return Cost(run.seconds * blocks / max(len(self.structure.blocks), 1), blocks, measured=True)
+        if run is not None and ("run", recipe, scene) in self._recent:
+            return Cost(0.0, 0, measured=True)
+        return cost(self.structure, plan(self.structure, recipe), self._ran, run)
 
     # -- results ------------------------------------------------------------------------------------------------
 
@@ -136,9 +121,15 @@ class Lab(Desk):
         with self._work:
             if scene not in self._references:
                 value = self._subject.prepare(self._scene(scene))
-                self._references[scene] = execute(self._subject, self._quantizer.reference, value, job=job)
-                while len(self._references) > REFERENCES:
-                    del self._references[next(iter(self._references))]
+                # What it remembers spares a quantized run the blocks before the first quantized one.
+                cache = self._blocks if scene < RECORDED else None
+                states, network = full_precision(self.structure), self._quantizer.reference
+                self._keep_reference(
+                    scene,
+                    execute(
+                        self._subject, network, value, cache=cache, states=states, answers=False, job=job
+                    ),
+                )
             return self._references[scene]
 
     def quantized(self, scene: int = 0, *, job: Job | None = None) -> Run:
@@ -151,7 +142,10 @@ class Lab(Desk):
         """Tails of every layer's input over the calibration scenes; measured once."""
         with self._work:
             if self._profile is None:
-                self._profile = self._measure_profile(job)
+                names = self._calibration_names
+                self._profile = survey(
+                    self._subject, self._quantizer, self._blocks, scenes=names, found=self._found, job=job
+                )
             return self._profile
 
     def diagnose(self, *, job: Job | None = None) -> Diagnosis:
@@ -235,11 +229,12 @@ class Lab(Desk):
     def _run_quantized(self, recipe: Recipe, scene: int, job: Job | None) -> Run:
         key = ("run", recipe, scene)
         if key not in self._recent:
-            value = self.reference(scene, job=part(job, 0, 2)).value
-            self._apply(recipe, part(job, 1, 2))
+            value = self.reference(scene, job=between(job, 0.0, 0.4)).value
+            self._apply(recipe, between(job, 0.4, 0.5))
             states = {name: state for name, state in self._quantizer.states().items() if name}
-            network = self._quantizer.network
-            run = execute(self._subject, network, value, cache=self._blocks, states=states, job=job)
+            network, section = self._quantizer.network, between(job, 0.5, 1.0)
+            run = execute(self._subject, network, value, cache=self._blocks, states=states, job=section)
+            self._ran = self._quantizer.plan
             self._keep(key, run)
         return cast("Run", self._recent[key])
 
@@ -263,23 +258,24 @@ class Lab(Desk):
             self._calibration.inputs,
             scenes=self._calibration_names,
             known=self._tail_errors,
+            cache=self._blocks,
             job=part(job, 1, 2),
         )
 
-    def _measure_profile(self, job: Job | None) -> Profile:
-        return capture_profile(
-            self._quantizer.reference,
-            self.structure,
-            lambda value: self._subject.run(self._quantizer.reference, value),
-            self._calibration.inputs,
-            self._calibration.layouts,
-            job,
-            scenes=self._calibration_names,
-        )
+    def _found(self, index: int, run: Callable[[], Run]) -> None:
+        """A calibration scene has run at full precision; where it is judged on too, that need not be done again."""
+        for scene, given in enumerate(self.evaluation):
+            if given is self.calibration[index] and scene not in self._references:
+                self._keep_reference(scene, run())
+
+    def _keep_reference(self, scene: int, run: Run) -> None:
+        self._references[scene] = run
+        while len(self._references) > REFERENCES:
+            del self._references[next(iter(self._references))]
 
     def _compare(self, recipe: Recipe, scene: int, job: Job | None) -> Comparison:
-        left = self.reference(scene, job=job).prediction
-        right = self._run_quantized(recipe, scene, job).prediction
+        left = self.reference(scene, job=between(job, 0.0, 0.4)).prediction
+        right = self._run_quantized(recipe, scene, between(job, 0.4, 1.0)).prediction
         if left is None or right is None:
             raise SceneError(
                 "this network gives no reconstruction to compare",
@@ -290,17 +286,7 @@ class Lab(Desk):
         return pair(left, right, None if truth is None else truth.points)
 
     def _layer(self, recipe: Recipe, name: str, job: Job | None) -> LayerView:
-        self._apply(recipe, job)
+        if self._calibration.pending and name in self.structure.layers:
+            self._quantizer.samples(name, between(job, 0.0, 0.7))
+        self._apply(recipe, between(job, 0.7, 1.0))
         return layer_view(name, self._quantizer)
-
-    def _blocks_to_run(self, recipe: Recipe) -> int:
-        """Blocks from the first that differs from the network as it last ran to the end; a block is never half run."""
-        order = list(self.structure.blocks)
-        if not any(isinstance(key, tuple) and key[0] == "run" for key in self._recent):
-            return len(order)
-        asked, done = plan(self.structure, recipe), self._quantizer.plan
-        for index, info in enumerate(self.structure.blocks.values()):
-            same = done is not None and all(asked.layers[key] == done.layers[key] for key in info.layers)
-            if not same or done is None or any(asked.branches[b] != done.branches[b] for b in info.branches):
-                return len(order) - index
-        return 0

@@ -15,9 +15,12 @@ from quantlab.calibration.observe import Run, observe
 from quantlab.calibration.passes import Batch, Groupings
 from quantlab.calibration.profile import ALL, LayerProfile, Profile, TokenStats
 from quantlab.calibration.streams import InputStream
-from quantlab.jobs import Job, check
+from quantlab.jobs import Job, between, step
 from quantlab.models.structure import LayerInfo, Structure
 from quantlab.models.tokens import PATCH, TokenLayout
+
+OF_RUNS = 0.9
+"""Share of a profile's progress that its runs make; the rest is the weights."""
 
 
 def capture_profile(
@@ -39,8 +42,9 @@ def capture_profile(
     """
     start = time.perf_counter()
     collector = ProfileCollector(structure)
-    observe(network, structure, run, inputs, layouts, observers=[collector], scenes=scenes, job=job)
-    return collector.profile(network, scenes, since=start, job=job)
+    running = between(job, 0.0, OF_RUNS)
+    observe(network, structure, run, inputs, layouts, observers=[collector], scenes=scenes, job=running)
+    return collector.profile(network, scenes, since=start, job=between(job, OF_RUNS, 1.0))
 
 
 class ProfileCollector:
@@ -81,9 +85,9 @@ class ProfileCollector:
         for name, stream in self._streams.items():
             stream.settle(place=name)
         layers: dict[str, LayerProfile] = {}
-        for name, info in self._structure.layers.items():
+        for done, (name, info) in enumerate(self._structure.layers.items()):
             if name in self._streams:
-                check(job)
+                step(job, done, len(self._structure.layers), f"weight of {name}")
                 weight = network.get_submodule(name).get_parameter("weight").detach()
                 if weight.numel():
                     layers[name] = _layer_profile(info, self._streams[name], weight)

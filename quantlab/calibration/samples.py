@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -96,7 +96,8 @@ def collect_samples(
         scenes: Names for progress and errors.
         seed: The same seed and inputs give the same rows, whatever other layers are sampled.
     """
-    collector = SampleCollector(rows, seed=seed)
+    layers = None if layers is None else frozenset(layers)
+    collector = SampleCollector(rows, seed=seed, layers=layers)
     count = observe(
         network, structure, run, inputs, layouts, observers=[collector], layers=layers, scenes=scenes, job=job
     )
@@ -114,15 +115,17 @@ def _of(table: Mapping[str, T], name: str) -> T:
 
 
 class SampleCollector:
-    """An observer that keeps rows."""
+    """An observer that keeps rows; of ``layers`` only, where they are given."""
 
-    def __init__(self, rows: int = ROWS, *, seed: int = 0) -> None:
-        self._limit, self._seed = rows, seed
+    def __init__(self, rows: int = ROWS, *, seed: int = 0, layers: Container[str] | None = None) -> None:
+        self._limit, self._seed, self._wanted = rows, seed, layers
         self._layers: dict[str, _Sample] = {}
 
     def see(self, info: LayerInfo, x: Tensor, kinds: NDArray[np.uint8], scene: int) -> None:
         """Keep some rows of one input."""
         del scene
+        if self._wanted is not None and info.name not in self._wanted:
+            return
         sample = self._layers.get(info.name)
         if sample is None:
             entropy = [self._seed, zlib.crc32(info.name.encode())]

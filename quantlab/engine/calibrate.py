@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quantlab.calibration.samples import ROWS, LayerSamples, collect_samples
+from quantlab.calibration.observe import observe
+from quantlab.calibration.samples import ROWS, LayerSamples, SampleCollector
 from quantlab.engine.build import InputSamples
 from quantlab.errors import RecipeError
 from quantlab.jobs import Job
@@ -77,22 +78,40 @@ class Calibration:
             self._samples = self._collect(network, structure, job)
         return self.of(self._samples, name, network, structure)
 
-    def _collect(self, network: nn.Module, structure: Structure, job: Job | None) -> LayerSamples:
-        """Sample the Linears, fewer rows of each where a network has many and wide ones."""
+    @property
+    def pending(self) -> bool:
+        """Whether samples are still to be collected, which takes a pass over the scenes."""
+        return self._samples is None and bool(self.inputs)
+
+    def collector(self, structure: Structure) -> SampleCollector:
+        """An observer that takes the samples while the scenes run for another reason; hand them to `keep`.
+
+        It samples the Linears, fewer rows of each where a network has many and wide ones.
+        """
         linears = {
             name: info.in_features for name, info in structure.layers.items() if info.operator == "linear"
         }
         rows = SAMPLE_BYTES // (4 * max(1, sum(linears.values())))
-        return collect_samples(
+        return SampleCollector(min(ROWS, max(FEWEST_ROWS, rows)), layers=linears.keys())
+
+    def keep(self, samples: LayerSamples) -> None:
+        """Use these samples from now on."""
+        self._samples = samples
+
+    def _collect(self, network: nn.Module, structure: Structure, job: Job | None) -> LayerSamples:
+        collector = self.collector(structure)
+        linears = [name for name, info in structure.layers.items() if info.operator == "linear"]
+        count = observe(
             network,
             structure,
-            run=lambda given: self.run(network, given),
-            inputs=self.inputs,
-            layouts=self.layouts,
-            rows=min(ROWS, max(FEWEST_ROWS, rows)),
-            job=job,
+            lambda given: self.run(network, given),
+            self.inputs,
+            self.layouts,
+            observers=[collector],
             layers=linears,
+            job=job,
         )
+        return collector.samples(count)
 
     @staticmethod
     def of(samples: LayerSamples, name: str, network: nn.Module, structure: Structure) -> InputSamples:

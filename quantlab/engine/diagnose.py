@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Container, Hashable, Iterable, MutableMapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +15,13 @@ from torch import Tensor, nn
 from quantlab.calibration.running import hooked, memory_errors, scene_name, watched
 from quantlab.engine.diagnosis import Diagnosis
 from quantlab.engine.quantize import Quantizer
+from quantlab.engine.replay import BlockCache
 from quantlab.engine.subject import Subject
 from quantlab.errors import SceneError
 from quantlab.jobs import Job, check, part
-from quantlab.models.structure import BranchInfo
+from quantlab.models.structure import BranchInfo, Structure
 from quantlab.numerics.finite import require_finite
+from quantlab.numerics.tails import largest
 
 JOINED = 1 << 16
 """Outputs of at most so many values are joined over the calls of a scene."""
@@ -35,6 +38,7 @@ def diagnose(
     trajectory: bool = False,
     scenes: Sequence[str] = (),
     known: Known | None = None,
+    cache: BlockCache | None = None,
     job: Job | None = None,
 ) -> Diagnosis:
     """Run the full-precision network once a scene, and each quantized layer and branch on what its twin sees there.
@@ -51,6 +55,7 @@ def diagnose(
         scenes: Names of the inputs.
         known: Errors by name, state and fraction from earlier calls on these inputs; what is there is not measured
             again, and what is measured is added.
+        cache: Answers the full-precision blocks it knows in which nothing is measured.
         job: Checked before every layer and comparison, told of every block.
 
     Raises:
@@ -69,9 +74,13 @@ def diagnose(
     total = len(inputs) * (2 if trajectory else 1)
     if missing:
         meter = _Meter(quantizer, fraction, job, only=missing)
+        idle = _idle(quantizer.structure, missing)
         for index, value in enumerate(inputs):
             name = scene_name(scenes, index)
-            _watch(subject, quantizer.reference, meter, value, part(job, index, total), name)
+            with ExitStack() as stack:
+                if cache is not None:
+                    stack.enter_context(cache.installed(quantizer.reference, idle, stores=False))
+                _watch(subject, quantizer.reference, meter, value, part(job, index, total), name)
         known.update({keys[name]: error for name, error in meter.means(missing).items()})
     errors = {name: known[keys[name]] if name in keys else 0.0 for name in names}
     along: dict[str, float] | None = None
@@ -89,6 +98,17 @@ def diagnose(
         scenes=tuple(scene_name(scenes, index) for index in range(len(inputs))),
         seconds=time.perf_counter() - start,
     )
+
+
+def _idle(structure: Structure, measured: Iterable[str]) -> dict[str, Hashable]:
+    """The blocks that need not run for the sake of what is in them, with the state of full precision."""
+    layers, branches = structure.layers, structure.branches
+    busy = {layers[name].block if name in layers else branches[name].block for name in measured}
+    return {
+        block: ()
+        for block in structure.blocks
+        if not any(name == block or name.startswith(f"{block}.") for name in busy)
+    }
 
 
 def _watch(
@@ -233,7 +253,7 @@ class _Tail:
 
     def _sum(self, y: Tensor, y_hat: Tensor) -> None:
         count = max(1, math.floor(self.fraction * y.numel()))
-        tail = y.abs().topk(count, sorted=False).indices
+        tail = largest(y, count)
         exact = y[tail].double()
         self.energy += float(exact.square().sum())
         self.error_energy += float((exact - y_hat[tail].double()).square().sum())

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from quantlab.calibration.running import all_finite, memory_errors, require_finite_run, watched
+from quantlab.calibration.running import (
+    all_finite,
+    hooked,
+    memory_errors,
+    present,
+    require_finite_run,
+    watched,
+)
 from quantlab.engine.replay import BlockCache
 from quantlab.engine.subject import Subject
 from quantlab.errors import NumericError
 from quantlab.jobs import Job, check
 from quantlab.models.prediction import Prediction
+from quantlab.models.structure import Structure
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +36,7 @@ class Run:
         outputs: Output tensors by name.
         prediction: Read from the outputs; None where the network is no reconstruction.
         seconds: Time of the forward pass.
+        begun: Seconds from its start to the first call of each block that ran.
         replayed: Blocks that were answered from memory; where there are any, ``seconds`` is no latency.
     """
 
@@ -35,7 +44,14 @@ class Run:
     outputs: Mapping[str, Tensor]
     prediction: Prediction | None
     seconds: float
+    begun: Mapping[str, float] = field(default_factory=dict)
     replayed: int = 0
+
+    def durations(self) -> dict[str, float]:
+        """Seconds from each block to the next (of the last: to the end), what lies between them included."""
+        starts = [*sorted(self.begun.values())[1:], self.seconds]
+        order = sorted(self.begun, key=self.begun.__getitem__)
+        return {name: end - self.begun[name] for name, end in zip(order, starts, strict=True)}
 
 
 def execute(
@@ -45,6 +61,7 @@ def execute(
     *,
     cache: BlockCache | None = None,
     states: Mapping[str, Hashable] | None = None,
+    answers: bool = True,
     job: Job | None = None,
     text: str = "",
 ) -> Run:
@@ -55,7 +72,8 @@ def execute(
         network: The subject's own, or a quantized twin of it.
         value: What ``subject.prepare`` gave.
         cache: Answers blocks whose state and inputs it knows.
-        states: As in `BlockCache.installed`.
+        states: As in `BlockCache.installed`, like ``answers``.
+        answers: Whether blocks may be skipped.
         job: Checked before every layer, told of every block.
         text: Begins the job's reports.
 
@@ -70,24 +88,69 @@ def execute(
         stack.enter_context(memory_errors("the network", value))
         stack.enter_context(watched(network, subject.structure, job, text))
         if cache is not None and states is not None:
-            stack.enter_context(cache.installed(network, states))
-        start = time.perf_counter()
+            stack.enter_context(cache.installed(network, states, answers=answers))
+        clock = stack.enter_context(clocked(network, subject.structure))
         outputs = subject.run(network, value)
-        _wait(outputs)
-        seconds = time.perf_counter() - start
+        wait(outputs)
+        seconds = clock.seconds()
         replayed = len(cache.skipped) if cache is not None else 0
     if not all_finite(outputs):
-        require_finite_run(network, subject.structure, lambda: subject.run(network, value))
+        with watched(network, subject.structure, job, "looking for the first layer that is not finite"):
+            require_finite_run(network, subject.structure, lambda: subject.run(network, value))
         raise NumericError(
             "the network's output holds a NaN or an infinity",
             place=subject.name,
             remedy="Keep the layers before it in full precision.",
         )
+    return finished(subject, value, outputs, seconds, clock.begun, replayed)
+
+
+def finished(
+    subject: Subject,
+    value: Any,
+    outputs: Mapping[str, Tensor],
+    seconds: float,
+    begun: Mapping[str, float],
+    replayed: int = 0,
+) -> Run:
+    """The record of a forward pass whose outputs are finite."""
     prediction = subject.decode(outputs, value) if subject.decode is not None else None
-    return Run(value, outputs, prediction, seconds, replayed)
+    return Run(value, outputs, prediction, seconds, begun, replayed)
 
 
-def _wait(outputs: Mapping[str, Tensor]) -> None:
+class Clock:
+    """Time since its start, and when blocks began."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self.begun: dict[str, float] = {}
+
+    def seconds(self) -> float:
+        """Since the start, what was left out apart."""
+        return time.perf_counter() - self._start
+
+    def leave_out(self, seconds: float) -> None:
+        """Time that went into looking, not into the network."""
+        self._start += seconds
+
+    def mark(self, name: str) -> None:
+        """A block begins; later calls of it do not count."""
+        self.begun.setdefault(name, self.seconds())
+
+
+@contextmanager
+def clocked(network: nn.Module, structure: Structure) -> Iterator[Clock]:
+    """Note when the blocks of a network begin, from now on."""
+
+    def mark(name: str) -> Callable[..., None]:
+        return lambda *_: clock.mark(name)
+
+    clock = Clock()
+    with hooked(network, [(name, mark(name)) for name in present(network, structure.blocks)]):
+        yield clock
+
+
+def wait(outputs: Mapping[str, Tensor]) -> None:
     """A GPU works on after the call returned; time counts until it is done."""
     if any(output.is_cuda for output in outputs.values()):
         torch.cuda.synchronize()

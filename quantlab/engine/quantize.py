@@ -17,7 +17,7 @@ from quantlab.engine.recipe import Recipe
 from quantlab.engine.settings import LayerSettings
 from quantlab.engine.twin import Places, twin
 from quantlab.errors import CheckpointError, RecipeError
-from quantlab.jobs import Job, check, part, step
+from quantlab.jobs import Job, between, check, part, step
 from quantlab.kernels.compensated import CompensatedOutput, Tap, TappedInput
 from quantlab.kernels.reference import Simulated
 from quantlab.models.structure import Structure, describe
@@ -163,6 +163,10 @@ class Quantizer:
 
     def _build(self, keys: Mapping[str, _Key], job: Job | None) -> dict[str, Simulated]:
         layers: dict[str, Simulated] = {}
+        asks = next((name for name, (settings, _) in keys.items() if settings.calibrated), None)
+        if asks is not None and self.calibration.pending:
+            self.samples(asks, between(job, 0.0, 0.7))
+            job = between(job, 0.7, 1.0)
         for done, (name, key) in enumerate(keys.items()):
             if self._keys.get(name) == key:
                 layers[name] = self._layers[name]

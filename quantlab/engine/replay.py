@@ -53,6 +53,7 @@ class BlockCache:
         self._bytes = 0
         self._round = 0
         self._states: Mapping[str, Hashable] = {}
+        self._answers, self._stores = True, True
         self._recent: deque[tuple[int, Tensor]] = deque(maxlen=RECENT)
 
     @property
@@ -68,15 +69,25 @@ class BlockCache:
         self._bytes = 0
 
     @contextmanager
-    def installed(self, network: nn.Module, states: Mapping[str, Hashable]) -> Iterator[BlockCache]:
+    def installed(
+        self,
+        network: nn.Module,
+        states: Mapping[str, Hashable],
+        *,
+        answers: bool = True,
+        stores: bool = True,
+    ) -> Iterator[BlockCache]:
         """Answer the blocks of ``network`` from memory where that is exact; one round.
 
         Args:
             network: Its blocks are wrapped inside the context and are themselves again after it, whatever happens.
             states: Block name to a token that differs whenever the block would compute something else, blocks
                 inside it apart. What is not named here runs as it is; the name "" is ignored.
+            answers: False runs every block, so that hooks inside see it and time is true.
+            stores: False only looks up.
         """
         self._round += 1
+        self._answers, self._stores = answers, stores
         # What lies inside a block belongs to its state: a head may hold blocks of its own.
         self._states = {
             name: tuple((n, state) for n, state in states.items() if n == name or n.startswith(f"{name}."))
@@ -118,11 +129,17 @@ class BlockCache:
         state = self._states[name]
         for entry in self._entries.get(key, ()):
             if entry.state == state and all(map(_same, entry.inputs, leaves)):
-                self.skipped.append(name)
                 entry.used = self._round
                 self._entries.move_to_end(key)
+                if not self._answers:
+                    break
+                self.skipped.append(name)
                 return pytree.tree_unflatten([_copy(leaf) for leaf in entry.outputs], entry.tree)
-        return self._execute(name, key, original, args, kwargs)
+        else:
+            if self._stores:
+                return self._execute(name, key, original, args, kwargs)
+        self.executed.append(name)
+        return original(*args, **kwargs)
 
     def _execute(
         self, name: str, key: tuple[Hashable, ...], original: Callable[..., Any], args: Any, kwargs: Any

@@ -13,6 +13,8 @@ from quantlab.models.layers import LayerNorm
 
 POSITION_GAIN = 0.1
 FRAMES_PER_CHUNK = 8
+PIXELS_PER_CHUNK = 1 << 18
+"""On a CPU a chunk is one large picture or many small ones: more together gain nothing there, and take memory."""
 
 
 class ResidualConvUnit(nn.Module):
@@ -131,11 +133,12 @@ class DPTHead(nn.Module):
         return activate_dense(raw, self.activation or "exp")
 
     def maps(self, tokens: Mapping[int, Tensor], images: Tensor, specials: int) -> Tensor:
-        """The bare maps [B, S, channels, rows, columns], computed ``frames_per_chunk`` frames at a time."""
+        """The bare maps [B, S, channels, rows, columns], computed at most ``frames_per_chunk`` frames at a time."""
         batch, frames = images.shape[:2]
         height, width = images.shape[-2:]
         levels = [tokens[index].flatten(0, 1) for index in self.layers]
-        chunk = max(1, self.frames_per_chunk)
+        most = self.frames_per_chunk if images.is_cuda else PIXELS_PER_CHUNK // (height * width)
+        chunk = max(1, min(self.frames_per_chunk, most))
         parts = [
             self._chunk([level[start : start + chunk, specials:] for level in levels], height, width)
             for start in range(0, batch * frames, chunk)
