@@ -13,7 +13,7 @@ from quantlab.app.measure import panels as parts_of
 from quantlab.app.recipes import load_recipe, read_recipe
 from quantlab.app.running import explain, guarded, run_job
 from quantlab.app.state import Results, Session, Store
-from quantlab.app.status import head, status
+from quantlab.app.status import head, refusal, status
 from quantlab.app.work import Emit, Parts, stream
 from quantlab.app.workshop import Workshop, is_large
 from quantlab.engine.recipe import Recipe
@@ -259,13 +259,14 @@ class Actions:
     def _opened(self, session: Session, emit: Emit, job: Job, lab: Lab) -> None:
         self._install(session, lab, job)
         emit({"head": self._head(session), "status": status(session), **parts_of(session, *ALL)})
-        if is_large(lab):
+        if not is_large(lab):
+            lab.reference(job=job.part(0.0, 0.1))
+            session.interactive = lab.interactive
+        if session.interactive:
+            measure_first(session, emit, job.part(0.1, 1.0))
+        else:  # a slow model measures nothing before it is asked to
             choose_first(session)
             emit(parts_of(session, *ALL))
-            return
-        lab.reference(job=job.part(0.0, 0.1))
-        session.interactive = lab.interactive
-        measure_first(session, emit, job.part(0.1, 1.0))
 
     # ---- plumbing -------------------------------------------------------------------------------------------------
 
@@ -276,7 +277,7 @@ class Actions:
         try:
             session = self._store.of(page)
         except QuantLabError as error:
-            yield {"status": {"message": explain(error)}}
+            yield {"status": refusal(explain(error))}
             return
         yield from guarded(session, lambda: do(session))
 

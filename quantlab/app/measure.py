@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from quantlab import figures
@@ -13,11 +14,11 @@ from quantlab.app.compare import compare_panel
 from quantlab.app.numbers import numbers
 from quantlab.app.panels import layer_panel, map_panel, settings_panel
 from quantlab.app.recipes import recipe_panel
+from quantlab.app.work import Emit, stamped
 from quantlab.errors import JobCancelledError, QuantLabError
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session
-    from quantlab.app.work import Emit
     from quantlab.jobs import Job
 
 BUILDERS: dict[str, Callable[[Session], Any]] = {
@@ -35,12 +36,12 @@ def panels(session: Session, *names: str) -> dict[str, Any]:
     for name in names:
         try:
             if name == "numbers":
-                parts[name] = _numbers(session)
+                parts[name] = stamped(lambda: _numbers(session))
             elif name == "modules":
                 if session.view.tab == "modules":
                     parts[name] = table.rows(session)
             elif name != "recipe" or session.view.tab == "recipe":
-                parts[name] = BUILDERS[name](session)
+                parts[name] = stamped(partial(BUILDERS[name], session))
         except Exception:  # noqa: BLE001 - one broken view must not blank the page
             traceback.print_exc(file=sys.stderr)
             session.message = {
@@ -64,16 +65,24 @@ def measure_first(session: Session, emit: Emit, job: Job) -> None:
 
 
 def measure_change(session: Session, emit: Emit, job: Job) -> None:
-    """What a change of the recipe moves: the open layer, then clouds and numbers, then the map."""
-    _layer(session, job.part(0.0, 0.1))
-    emit(panels(session, "layer"))
+    """What a change of the recipe moves: the open layer, then clouds and numbers, then the map.
+
+    Of a model that is not known to be fast the layer comes last: it needs the whole network quantized, and only the
+    run before it can be stopped on the way.
+    """
+    lab = session.open_lab()
+    if session.interactive:
+        _layer(session, job.part(0.0, 0.1))
+        emit(panels(session, "layer"))
+    else:
+        lab.reference(job=job.part(0.0, 0.1))
+        session.interactive = lab.interactive
     _clouds_and_numbers(session, emit, job.part(0.1, 0.6))
     if session.results.profile is None:
-        session.learn(job, profile=session.open_lab().profile(job=job.part(0.6, 0.8)))
+        session.learn(job, profile=lab.profile(job=job.part(0.6, 0.8)))
     _diagnosis(session, job.part(0.8, 1.0))
-    if not session.view.layer:
-        choose_worst(session)
-        _layer(session, job)
+    choose_worst(session)
+    _layer(session, job)
     session.stale = False
     emit(panels(session, "map", "layer", "settings", "modules", "numbers"))
 

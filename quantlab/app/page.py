@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
 from typing import Any
 
 import gradio as gr
@@ -17,7 +16,6 @@ from quantlab.app.work import Parts
 
 Painted = Iterator[dict[Any, Any]]
 TITLE = "QuantLab"
-_numbers = count(1)
 MAX_UPLOAD = "512mb"
 
 
@@ -108,8 +106,7 @@ def _connect(
 
 def _painted(stream: Iterator[Parts], parts: dict[str, Any]) -> Painted:
     """Values for Gradio. Of a handler that yields fast the browser may see only the last yield, so each one holds all
-    that changed before; and Gradio repeats the last one when the handler ends, so each value carries a number by which
-    the page knows an old one.
+    that changed before; and Gradio repeats the last one when the handler ends, so values are stamped (`work.stamped`).
     """
     shown: dict[Any, Any] = {}
     for changed in stream:
@@ -117,7 +114,7 @@ def _painted(stream: Iterator[Parts], parts: dict[str, Any]) -> Painted:
             yield {parts["status"]: gr.skip()}
             return
         for name, value in changed.items():
-            shown[parts[name]] = value if name == "modules" else {"number": next(_numbers), "value": value}
+            shown[parts[name]] = value
         if shown:
             yield dict(shown)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from quantlab.app.measure import panels
 from quantlab.app.state import Session
-from quantlab.app.status import status
+from quantlab.app.status import refusal, status
 from quantlab.app.work import Emit, Parts, stream
 from quantlab.errors import JobCancelledError, QuantLabError
 from quantlab.jobs import Job
@@ -58,7 +58,7 @@ def guarded(session: Session | None, do: Callable[[], Iterator[Parts]]) -> Itera
         yield from do()
     except Exception as error:  # noqa: BLE001 - said and logged; the page lives on
         if session is None:
-            yield {"status": {"message": explain(error)}}
+            yield {"status": refusal(explain(error))}
         else:
             session.message = explain(error)
             yield _settled(session)

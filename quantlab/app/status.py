@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from quantlab.app.work import stamped
 from quantlab.engine.presets import PRESETS
 from quantlab.figures.readable import duration
 
@@ -21,7 +22,11 @@ PRESET_NAMES = {
 
 
 def head(session: Session, models: list[dict[str, str]], scenes: list[dict[str, str]]) -> dict[str, Any]:
-    """What is open and what else can be."""
+    """What is open and what else can be, stamped."""
+    return stamped(lambda: _head(session, models, scenes))
+
+
+def _head(session: Session, models: list[dict[str, str]], scenes: list[dict[str, str]]) -> dict[str, Any]:
     return {
         "handle": session.handle,
         "models": models,
@@ -45,7 +50,16 @@ def scene_notes(session: Session) -> list[str]:
 
 
 def status(session: Session) -> dict[str, Any]:
-    """What runs, how far it is, and what the person can do about it."""
+    """What runs, how far it is, and what the person can do about it, stamped."""
+    return stamped(lambda: _status(session))
+
+
+def refusal(message: dict[str, str]) -> dict[str, Any]:
+    """What went wrong, for a page that has no session, stamped."""
+    return stamped(lambda: {"message": message})
+
+
+def _status(session: Session) -> dict[str, Any]:
     lab, job = session.lab, session.job
     value: dict[str, Any] = {
         "busy": job is not None,

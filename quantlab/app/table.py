@@ -29,7 +29,7 @@ COLUMNS: Mapping[str, str] = {
 FIXED = (1, 8, 9)
 """Columns nobody can type into."""
 _SETTINGS = {2: "weights", 3: "activations", 4: "rotation", 5: "smoothing", 6: "compensation", 7: "keep"}
-WIDTHS = ("44px", "132px", "40px", "40px", "72px", "96px", "64px", "76px", "72px", "72px")
+WIDTHS = ("56px", "124px", "40px", "40px", "72px", "96px", "64px", "76px", "72px", "72px")
 
 
 def rows(session: Session) -> list[list[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -13,9 +14,19 @@ Parts = Mapping[str, Any]
 """What changes on the page: name of a part to its new value."""
 Emit = Callable[[Parts], None]
 
+_numbers = count(1)
 PERIOD_SECONDS = 0.2
 LANE = threading.Lock()
 """One piece of heavy work at a time in this process: two at once would only slow each other down."""
+
+
+def stamped(build: Callable[[], Any]) -> dict[str, Any]:
+    """A value with a number taken before the state is read: of two values the page keeps the one with the larger.
+
+    Whatever a handler changed before it took its number is in every value with a larger one, whoever is faster.
+    """
+    number = next(_numbers)
+    return {"number": number, "value": build()}
 
 
 class _Done:

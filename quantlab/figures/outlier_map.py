@@ -97,7 +97,8 @@ def outlier_map(
         "colorscale": theme.severity,
         "colorbar": _scale(low, high, theme),
     }
-    figure_layout = layout(theme, uirevision=f"map {sorted(streams or ())}", margin=(20, 104, 58, 6))
+    left = 16 + round(5.7 * max((len(row.label) for row in rows), default=0))
+    figure_layout = layout(theme, uirevision=f"map {sorted(streams or ())}", margin=(20, left, 58, 6))
     figure_layout["xaxis"] = axis(
         theme,
         side="top",

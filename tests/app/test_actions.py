@@ -17,7 +17,13 @@ def shown(stream):
     """Everything a handler told the page, newest last."""
     parts = {}
     for changed in stream:
-        parts.update(changed)
+        parts.update(
+            {
+                name: value if name == "modules" else value["value"]
+                for name, value in changed.items()
+                if name != "overtaken"
+            }
+        )
     return parts
 
 
@@ -159,6 +165,22 @@ def test_a_slow_model_queues_edits_and_runs_them_when_asked(bench):
     parts = shown(bench.actions.act("page", {"do": "run"}))
     assert "evaluate" in session.lab.calls[calls:]
     assert parts["numbers"]["stale"] is False
+
+
+def test_a_large_model_opens_without_running_anything_and_its_settings_can_be_changed(bench, monkeypatch):
+    monkeypatch.setattr("quantlab.app.workshop.MOST_PARAMETERS", 10)
+    bench = bench(interactive=False)
+    parts = shown(bench.actions.act("page", {"do": "ready"}))
+    lab = bench.store.of("page").lab
+    assert lab.calls == []
+    assert parts["status"]["run"]
+    assert "not known" in parts["status"]["text"]
+    assert parts["settings"]["layer"] in lab.structure.layers
+    shown(bench.actions.act("page", {"do": "set", "changes": {"rotation": True}}))
+    assert lab.calls == []
+    parts = shown(bench.actions.act("page", {"do": "run"}))
+    assert lab.calls[-1] == "layer", "what cannot be stopped on the way comes last"
+    assert parts["compare"]["payload"]
 
 
 def test_a_view_that_raises_blanks_no_other(open_bench, monkeypatch, capsys):

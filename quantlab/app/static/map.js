@@ -21,8 +21,8 @@ export function mountMap(host, { config, send }) {
     make(
       "div",
       { class: "ql-map-body" },
-      make("div", { class: "ql-plot-frame" }, canvas, note),
-      make("div", { class: "ql-worst-frame" }, make("h3", {}, "Worst layers ", measure), list),
+      make("div", { class: "ql-plot-frame" }, canvas),
+      make("div", { class: "ql-worst-frame" }, make("h3", {}, "Worst layers ", measure), list, note),
     ),
   );
   const plot = new Plot(canvas, config, select);

@@ -50,6 +50,7 @@ export function mountStatus(host, { send }) {
     button("◐", "Light or dark", turnTheme),
   );
   document.body.append(message.element);
+  recallTheme();
   bindKeys(send);
   return (value) => {
     if ("busy" in value) showState(value);
@@ -98,8 +99,18 @@ function button(label, title, press) {
   return make("button", { type: "button", title, onclick: press, "data-testid": label.toLowerCase() }, label);
 }
 
+const THEME = "quantlab-theme";
+
 function turnTheme() {
-  document.body.classList.toggle("dark");
+  const isDark = document.body.classList.toggle("dark");
+  localStorage.setItem(THEME, isDark ? "dark" : "light");
+}
+
+/** The theme a person chose holds; until then Gradio's choice does, which is the system's or the address's. */
+function recallTheme() {
+  const chosen = localStorage.getItem(THEME);
+  const asked = new URLSearchParams(location.search).has("__theme");
+  if (chosen && !asked) document.body.classList.toggle("dark", chosen === "dark");
 }
 
 function bindKeys(send) {
