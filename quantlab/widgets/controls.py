@@ -42,7 +42,7 @@ class LayerControls:
         self._search = _dropdown("range search", searches["choices"], searches["help"])
         compensations = FIELDS["compensation"].metadata
         self._compensation = _dropdown("compensation", compensations["choices"], compensations["help"])
-        self._keep = _checkbox("keep in full precision", FIELDS["keep"].metadata["help"])
+        self._keep = _checkbox("keep", FIELDS["keep"].metadata["help"])
         self._apply_to = _dropdown(
             "apply to", list(APPLY_TO.items()), "Which layers a change is written for."
         )

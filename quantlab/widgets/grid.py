@@ -80,7 +80,11 @@ def _look_at_the_worst(desk: Desk) -> None:
 
 def _opened(desk: Desk, widget: Any, views: list[Shown]) -> Any:
     """Measure the views, and forget them when the widget is closed."""
-    desk.add(*views)
+    try:
+        desk.add(*views)
+    except BaseException:  # interrupted: nobody will ever see these
+        desk.remove(*views)
+        raise
 
     def closed(change: Any) -> None:
         if change["new"] is None:
