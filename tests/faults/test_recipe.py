@@ -1,4 +1,4 @@
-"""Faults R1 to R11: recipes from a stranger, a newer version, or a tired person."""
+"""Faults R1 to R11 and H9: recipes from a stranger, a newer version, or a tired person."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_r6_an_unknown_preset_lists_the_known(lab, refused) -> None:
 def test_r7_a_group_size_that_does_not_divide_a_layer_is_refused_before_work_and_names_the_layer(
     lab, refused
 ) -> None:
-    with refused("16", "blocks.0.0", "24"):
+    with refused("16", "aggregator.frame_blocks.0.attn.qkv", "24"):
         lab.set("*", weight_granularity="group", group_size=16)
 
 
@@ -100,13 +100,53 @@ def test_r8_a_recipe_that_keeps_everything_is_told(lab) -> None:
     assert plan.warnings
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "format: 1\nname: a\nname: b\n",
+        "format: 1\ndefaults: {weights: 4, weights: 8}\n",
+        '{"format": 1, "seed": 0, "seed": 1}',
+    ],
+    ids=shown,
+)
+def test_r9_what_is_said_twice_is_refused(lab, refused, text: str) -> None:
+    with refused("twice"):
+        lab.recipe = ql.Recipe.from_yaml(text)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"rotation": ["hadamard", "hadamard"]}, {"smoothing_order": "around"}, {"smoothing": [0.5, 0.5]}],
+    ids=shown,
+)
+def test_r9_a_transform_twice_or_in_an_order_there_is_not_is_refused(lab, refused, settings) -> None:
+    with refused(next(iter(settings))):
+        lab.set("*", **settings)
+
+
 def test_r10_a_recipe_made_for_another_network_says_that_its_rules_match_nothing(lab) -> None:
-    recipe = ql.Recipe.preset("rtn").set("aggregator.frame_blocks.0.attn.qkv", weights=8)
-    lab.recipe = recipe
-    assert any("aggregator.frame_blocks.0.attn.qkv" in warning for warning in lab.plan().warnings)
+    lab.recipe = ql.Recipe.preset("rtn").set("decoder.0.attn.qkv", weights=8)
+    assert any("decoder.0.attn.qkv" in warning for warning in lab.plan().warnings)
     assert lab.evaluate().full_precision.outputs
 
 
 def test_r11_a_recipe_of_a_newer_quantlab_says_so(lab, refused) -> None:
     with refused("newer"):
         lab.recipe = ql.Recipe.from_json(written(format=2, invention={"a": 1}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!python/object/apply:os.mkdir [exploded]",
+        "format: 1\nname: !!python/name:os.mkdir\n",
+        "format: 1\nname: &a [*a]\n",
+        "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nformat: 1\n",
+    ],
+    ids=shown,
+)
+def test_h9_a_recipe_from_a_stranger_is_data_only(lab, refused, tmp_path, monkeypatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with refused("recipe"):
+        lab.recipe = ql.Recipe.from_yaml(text)
+    assert not list(tmp_path.iterdir())
