@@ -44,8 +44,17 @@ def jupyterlab(jupyter_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
             _await(address, server, home / "log.txt")
             yield address
         finally:
-            server.terminate()
-            server.wait(timeout=20)
+            _end(server)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """Ask, then force: a server whose kernel is being restarted may wait for it. Kernels end with their server."""
+    server.terminate()
+    try:
+        server.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait(timeout=10)
 
 
 def _environment(home: Path) -> dict[str, str]:
