@@ -67,22 +67,25 @@ def measure_first(session: Session, emit: Emit, job: Job) -> None:
 def measure_change(session: Session, emit: Emit, job: Job) -> None:
     """What a change of the recipe moves: the open layer, then clouds and numbers, then the map.
 
-    Of a model that is not known to be fast the layer comes last: it needs the whole network quantized, and only the
-    run before it can be stopped on the way.
+    Of a model that is not known to be fast the profile comes first, because its pass over the network gives the
+    full-precision cloud and the layers' samples too, and the layer last.
     """
     lab = session.open_lab()
     if session.interactive:
         _layer(session, job.part(0.0, 0.1))
         emit(panels(session, "layer"))
     else:
-        lab.reference(job=job.part(0.0, 0.1))
+        if session.results.profile is None:
+            session.learn(job, profile=lab.profile(job=job.part(0.0, 0.3)))
+            emit(panels(session, "map"))
+        lab.reference(job=job.part(0.3, 0.35))
         session.interactive = lab.interactive
-    _clouds_and_numbers(session, emit, job.part(0.1, 0.6))
+    _clouds_and_numbers(session, emit, job.part(0.35, 0.6))
     if session.results.profile is None:
-        session.learn(job, profile=lab.profile(job=job.part(0.6, 0.8)))
-    _diagnosis(session, job.part(0.8, 1.0))
+        session.learn(job, profile=lab.profile(job=job.part(0.6, 0.7)))
+    _diagnosis(session, job.part(0.7, 0.98))
     choose_worst(session)
-    _layer(session, job)
+    _layer(session, job.part(0.98, 1.0))
     session.stale = False
     emit(panels(session, "map", "layer", "settings", "modules", "numbers"))
 
@@ -128,14 +131,15 @@ def _layer(session: Session, job: Job) -> None:
     if not name or name in session.results.layers:
         return
     job.check()
-    view = session.open_lab().layer(name)
+    view = session.open_lab().layer(name, job=job)
     session.learn(job, layers={**session.results.layers, name: view})
 
 
 def _numbers(session: Session) -> dict[str, Any]:
     results = session.results
     former = results.former.evaluation if results.former is not None else None
-    size = session.open_lab().plan().bytes
+    plan = session.open_lab().plan()
+    sizes = (plan.bytes, plan.full_bytes)
     if results.evaluation is None and former is not None:
-        return numbers(former, None, bytes_now=size, stale=True)
-    return numbers(results.evaluation, former, bytes_now=size, stale=session.stale)
+        return numbers(former, None, sizes=sizes, stale=True)
+    return numbers(results.evaluation, former, sizes=sizes, stale=session.stale)

@@ -89,12 +89,14 @@ def _text(session: Session) -> str:
     if job is not None:
         if job.cancelled:
             return "stopping"
-        return job.progress.text or ("working" if lab is not None else "opening the lab")
+        done, total, text = job.progress
+        count = f" · {done} of {total}" if total > 1 else ""
+        return f"{text}{count}" if text else ("working" if lab is not None else "opening the lab")
     if lab is None:
         return "no lab"
     if session.stale:
         cost = lab.estimate()
-        number, unit = duration(cost.seconds)
+        number, unit = duration(cost.seconds + cost.diagnosis)
         return (
             f"changes wait · about {number} {unit}" if cost.measured else "waits for Run · cost not known yet"
         )

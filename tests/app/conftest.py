@@ -189,8 +189,8 @@ class FakeLab:
         errors = np.linalg.norm(left.points - right.points, axis=-1)
         return Comparison(left, right, errors, 2.0, float(errors.mean() / 2.0), left.points + 0.01)
 
-    def layer(self, name):
-        self._work("layer", None)
+    def layer(self, name, *, job=None):
+        self._work("layer", job)
         settings = self.recipe.layer(name, self.structure)
         steps = {"raw": make_histogram()}
         if settings.rotation != "none":
@@ -226,7 +226,7 @@ class FakeLab:
         )
 
     def estimate(self):
-        return SimpleNamespace(seconds=240.0, blocks=3, measured=False)
+        return SimpleNamespace(seconds=240.0, blocks=3, measured=False, diagnosis=0.0)
 
 
 def make_scene(name="demo"):
