@@ -95,7 +95,13 @@ def _subject_of_model(model: Model) -> Subject:
     def prepare(scene: Any) -> Tensor:
         if isinstance(scene, Tensor):
             return scene
-        return model.preprocess(scene.images if isinstance(scene, Scene) else scene)
+        if not isinstance(scene, Scene):
+            return model.preprocess(scene)
+        try:
+            return model.preprocess(scene.images)
+        except SceneError as error:
+            place = f"{scene.name}, {error.place}".removesuffix(", ")
+            raise SceneError(error.problem, place=place, remedy=error.remedy) from None
 
     def run(network: nn.Module, tensor: Tensor) -> dict[str, Tensor]:
         model.check_files()

@@ -41,9 +41,7 @@ BYTES: dict[str, Callable[[bytes, bytes], bytes]] = {
     ),
     "C10 overflow": lambda header, body: framed(re.sub(rb'"shape":\[[^]]+\]', HUGE, header, count=1), body),
     "C11 unknown dtype": lambda header, body: framed(header.replace(b'"F32"', b'"F32X"', 1), body),
-    "C12 duplicate": lambda header, body: framed(
-        header.rstrip()[:-1] + f',"{CAMERA}":{{}}}}'.encode(), body
-    ),
+    "C12 duplicate": lambda header, body: framed(header.rstrip()[:-1] + f',"{CAMERA}":{{}}}}'.encode(), body),
     "C13 web page": lambda header, body: b"<!DOCTYPE html><title>404</title>" + bytes(900),
     "C13 LFS pointer": lambda header, body: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
 }
