@@ -208,14 +208,14 @@ class Actions:
             session.results = session.results.aged()
             session.stale, session.message = True, {}
         if session.interactive:
-            yield from run_job(session, measure_change, first=parts_of(session, *AFTER_EDIT))
+            yield from run_job(session, measure_change, first=lambda: parts_of(session, *AFTER_EDIT))
         else:
             yield {"status": status(session), **parts_of(session, *AFTER_EDIT, "map", "layer", "numbers")}
 
     def _run_all(self, session: Session, _message: Message) -> Iterator[Parts]:
         session.open_lab()
         if session.job is None:  # a second click while it runs asks for nothing new
-            yield from run_job(session, measure_change)
+            yield from run_job(session, measure_change, first=lambda: parts_of(session, "map", "layer"))
 
     def _stop(self, session: Session, _message: Message) -> Iterator[Parts]:
         session.stop()

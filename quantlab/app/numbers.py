@@ -14,14 +14,14 @@ NOT_MEASURED = "not measured"
 
 
 def numbers(
-    now: Evaluation | None, before: Evaluation | None, *, bytes_now: int | None, stale: bool
+    now: Evaluation | None, before: Evaluation | None, *, sizes: tuple[int, int], stale: bool
 ) -> dict[str, Any]:
     """The tiles of the strip, left to right.
 
     Args:
         now: The evaluation under the recipe; None: not measured.
         before: The one before the last change.
-        bytes_now: Size of the weights by the plan, known before anything ran.
+        sizes: Bytes of the weights under the recipe and in 16 bits, known before anything ran.
         stale: Whether the recipe changed since ``now`` was measured.
     """
     has_truth = now is not None and now.ground_truth is not None
@@ -32,7 +32,7 @@ def numbers(
         _tile("AUC@30", f"camera accuracy within 30 degrees, {against}", _auc30, now, before, up=True),
         _tile("AUC@5", f"camera accuracy within 5 degrees, {against}", _auc5, now, before, up=True),
         _tile("AbsRel", f"mean relative depth error, {against}", _abs_rel, now, before, up=False),
-        _size(now, before, bytes_now),
+        _size(before, sizes),
         _latency(now),
     ]
     return {"items": items, "stale": stale, "problems": list(now.problems) if now is not None else []}
@@ -96,18 +96,15 @@ def _score(evaluation: Evaluation, name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _size(now: Evaluation | None, before: Evaluation | None, bytes_now: int | None) -> dict[str, Any]:
-    count = bytes_now if bytes_now is not None else (now.packed_bytes if now is not None else None)
+def _size(before: Evaluation | None, sizes: tuple[int, int]) -> dict[str, Any]:
+    count, full = sizes
     value, unit = size(count)
-    note, trend = NOT_MEASURED if count is None else "", ""
-    if now is not None and count is not None:
-        note = f"of {' '.join(size(now.full_bytes))}"
-    if before is not None and count is not None and before.packed_bytes != count:
+    note, trend = f"of {' '.join(size(full))}", ""
+    if before is not None and before.packed_bytes != count:
         note = f"was {' '.join(size(before.packed_bytes))}"
         trend = _trend(count, before.packed_bytes, up=False)
-    shown = "" if count is None else value
     help_text = "the weights under this recipe, of their size in 16 bits"
-    return {"label": "size", "value": shown, "unit": unit, "note": note, "trend": trend, "help": help_text}
+    return {"label": "size", "value": value, "unit": unit, "note": note, "trend": trend, "help": help_text}
 
 
 def _latency(now: Evaluation | None) -> dict[str, Any]:

@@ -19,17 +19,17 @@ OVERTAKEN = "overtaken"
 STOPPED = {"problem": "Stopped", "remedy": "What was measured before is kept. Press Run to go on."}
 
 
-def run_job(session: Session, work: Work, first: Parts | None = None) -> Iterator[Parts]:
+def run_job(session: Session, work: Work, first: Callable[[], Parts] | None = None) -> Iterator[Parts]:
     """Run work as the session's job. A newer job takes the page over; then this one says nothing more.
 
     Args:
         session: Gets the job; its former one is stopped.
         work: Called with the session, a function that takes parts of the page as they become ready, and the job.
-        first: What changes on the page at once.
+        first: What changes on the page at once, asked for when the job has begun.
     """
     job = session.begin()
     session.message = {}
-    yield {"status": status(session), **(first or {})}
+    yield {"status": status(session), **(first() if first else {})}
 
     def body(emit: Emit) -> None:
         try:

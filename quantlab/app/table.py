@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quantlab.app.edits import branch_of, checked, edited
-from quantlab.app.names import short_name
+from quantlab.app.names import distinct_names
 from quantlab.figures.readable import short
 
 if TYPE_CHECKING:
@@ -39,14 +39,15 @@ def rows(session: Session) -> list[list[Any]]:
     tre = results.diagnosis.layers if results.diagnosis is not None else {}
     profile = results.profile.layers if results.profile is not None else {}
     table = []
-    for name, info in lab.structure.layers.items():
+    names = distinct_names(lab.structure.layers.values())
+    for name in lab.structure.layers:
         item = settings[name]
         branch = branch_of(lab.structure, name)
         quantized = not item.keep
         table.append(
             [
                 name in session.view.picked,
-                short_name(info),
+                names[name],
                 item.weights if quantized else 16,
                 item.activations if quantized else 16,
                 item.rotation != "none" and quantized,
@@ -91,7 +92,7 @@ def recipe_from(session: Session, table: Sequence[Sequence[Any]]) -> Recipe:
 
 
 def _names(lab: Lab) -> dict[str, str]:
-    return {short_name(info): name for name, info in lab.structure.layers.items()}
+    return {label: name for name, label in distinct_names(lab.structure.layers.values()).items()}
 
 
 def _same(new: Any, old: Any) -> bool:

@@ -13,7 +13,7 @@ export function mountCompare(host, { send }) {
     sides.hidden = value.sides.length === 0;
     left.show(value.sides, value.left);
     right.show(value.sides, value.right);
-    setText(note, value.stale ? "The clouds are from before the changes that wait." : value.notes.join("; "));
+    setText(note, value.stale && value.payload ? "The clouds are from before the changes that wait." : value.notes.join("; "));
     note.title = note.textContent;
     viewer.show({ payload: value.payload, message: value.message ?? "" });
   };
