@@ -142,10 +142,17 @@ class Lab(Desk):
         """Tails of every layer's input over the calibration scenes; measured once."""
         with self._work:
             if self._profile is None:
-                names = self._calibration_names
+                names, runs = self._calibration_names, dict[int, Run]()
                 self._profile = survey(
-                    self._subject, self._quantizer, self._blocks, scenes=names, found=self._found, job=job
+                    self._subject,
+                    self._quantizer,
+                    self._blocks,
+                    scenes=names,
+                    found=lambda index, run: self._found(index, run, runs),
+                    job=job,
                 )
+                for scene, run in runs.items():
+                    self._keep_reference(scene, run)
             return self._profile
 
     def diagnose(self, *, job: Job | None = None) -> Diagnosis:
@@ -262,11 +269,11 @@ class Lab(Desk):
             job=part(job, 1, 2),
         )
 
-    def _found(self, index: int, run: Callable[[], Run]) -> None:
+    def _found(self, index: int, run: Callable[[], Run], runs: dict[int, Run]) -> None:
         """A calibration scene has run at full precision; where it is judged on too, that need not be done again."""
-        for scene, given in enumerate(self.evaluation):
+        for scene, given in enumerate(self.evaluation[:REFERENCES]):
             if given is self.calibration[index] and scene not in self._references:
-                self._keep_reference(scene, run())
+                runs[scene] = run()
 
     def _keep_reference(self, scene: int, run: Run) -> None:
         self._references[scene] = run

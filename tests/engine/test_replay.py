@@ -262,3 +262,31 @@ def test_clearing_gives_all_memory_back() -> None:
     assert bench.cache.bytes > 0
     bench.cache.clear()
     assert bench.cache.bytes == 0
+
+
+def test_a_round_that_answers_nothing_runs_every_block_and_remembers_each_once() -> None:
+    network, cache, states = Chain(), BlockCache(), {f"blocks.{i}": 0 for i in range(4)}
+    x = torch.randn(2, 6)
+    held = []
+    for _ in range(2):
+        with cache.installed(network, states, answers=False):
+            network(x)
+        assert cache.executed == list(states)
+        held.append(cache.bytes)
+    assert held[0] == held[1] > 0
+    with cache.installed(network, states):
+        network(x)
+    assert cache.skipped == list(states)
+
+
+def test_a_round_that_stores_nothing_answers_what_is_known_and_leaves_the_memory_as_it_was() -> None:
+    network, cache, states = Chain(), BlockCache(), {f"blocks.{i}": 0 for i in range(4)}
+    x = torch.randn(2, 6)
+    with cache.installed(network, states):
+        network(x)
+    held = cache.bytes
+    with cache.installed(network, states | {"blocks.2": 1}, stores=False):
+        network(x)
+    assert cache.skipped == ["blocks.0", "blocks.1", "blocks.3"]
+    assert cache.executed == ["blocks.2"]
+    assert cache.bytes == held
