@@ -41,7 +41,7 @@ def hooked(network: nn.Module, before: Hooks = (), after: Hooks = ()) -> Iterato
 
 @contextmanager
 def watched(network: nn.Module, structure: Structure, job: Job | None, text: str = "") -> Iterator[None]:
-    """Let ``job`` follow one forward pass: cancellation before every layer, progress before every block."""
+    """Let ``job`` follow one forward pass: cancellation before and after every layer, progress before every block."""
     if job is None:
         yield
         return
@@ -60,7 +60,8 @@ def watched(network: nn.Module, structure: Structure, job: Job | None, text: str
         return report
 
     layers = [(name, check) for name in present(network, structure.layers)]
-    with hooked(network, [*layers, *((name, progress(name)) for name in present(network, blocks))]):
+    # After a layer too: a head's last convolution and the resizing behind it are each a good part of a second.
+    with hooked(network, [*layers, *((name, progress(name)) for name in present(network, blocks))], layers):
         yield
 
 
