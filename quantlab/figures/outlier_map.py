@@ -214,7 +214,7 @@ def _outline(cells: list[list[str]], selected: str, theme: Theme) -> list[dict[s
     for row, line in enumerate(cells):
         for column, name in enumerate(line):
             if name and name == selected:
-                return [_rectangle(column, row, {"color": theme.ink, "width": 2})]
+                return [_rectangle(column, row, {"color": theme.focus, "width": 3})]
     return []
 
 
