@@ -78,14 +78,14 @@ class _Watched:
         self.last, self.longest, self.place, self.falls, self._fraction = 0.0, 0.0, "", 0, 0.0
         self.last_busy, self.busiest = 0.0, 0.0
         self.job = Listening(self._heard)
-        stop = self.job._stop
+        stop = self.job._stop  # noqa: SLF001 - parts of a job share it, and nothing else is asked by all
 
         class Event(type(stop)):  # type: ignore[misc]
             def is_set(self) -> bool:
                 watched.tick(watched.job.progress.text)
                 return super().is_set()  # type: ignore[no-any-return]
 
-        self.job._stop = Event()  # parts of the job look at the event alone
+        self.job._stop = Event()  # noqa: SLF001
 
     def _heard(self, job: Any) -> None:
         self.falls += job.fraction < self._fraction - 1e-9
@@ -129,20 +129,20 @@ def measure(model: Path, *, dtype: str, preset: str, steps: set[str]) -> list[di
 
     scene = rooms(1, views=2, size=(392, 518))[0]
     meter = Meter(lambda record: print(json.dumps(record), flush=True))
-    loaded = meter.step("load", lambda job: quantlab.load_model(model, dtype=dtype))
+    loaded = meter.step("load", lambda _job: quantlab.load_model(model, dtype=dtype))
     recipe = quantlab.Recipe.preset(preset, weights=4, activations=4)
-    lab = meter.step("lab", lambda job: Lab(loaded, evaluation=[scene], recipe=recipe))
+    lab = meter.step("lab", lambda _job: Lab(loaded, evaluation=[scene], recipe=recipe))
     depth = len(loaded.network.aggregator.global_blocks)
     edited = EDITED.format(depth // 2)
     todo: dict[str, Callable[[Any], Any]] = {
-        "plan": lambda job: lab.plan(),
+        "plan": lambda _job: lab.plan(),
         "profile": lambda job: lab.profile(job=job),
         "reference": lambda job: lab.reference(job=job),
         "compare": lambda job: lab.compare(job=job),
         "evaluate": lambda job: lab.evaluate(job=job),
         "layer": lambda job: lab.layer(edited, job=job),
         "diagnose": lambda job: lab.diagnose(job=job),
-        "edit": lambda job: lab.set(edited, rotation="hadamard", smoothing=0.5),
+        "edit": lambda _job: lab.set(edited, rotation="hadamard", smoothing=0.5),
         "compare_edited": lambda job: lab.compare(job=job),
         "evaluate_edited": lambda job: lab.evaluate(job=job),
         "layer_edited": lambda job: lab.layer(edited, job=job),

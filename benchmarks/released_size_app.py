@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -130,7 +129,7 @@ def stop(bench, after, name):
     progress = Progress()
     bench.page.get_by_test_id("run").click()
     bench.wait(
-        lambda state: len(progress.blocks) >= after or not state["busy"] and progress.blocks, each=progress
+        lambda state: len(progress.blocks) >= after or (not state["busy"] and progress.blocks), each=progress
     )
     before = bench.look()["text"]
     begun = time.monotonic()
@@ -210,9 +209,7 @@ def session(chosen, model, scene):
         chosen.dtype,
     ]
     command += ["--model", str(model), "--scene", str(scene)]
-    server = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: os.nice(chosen.nice)
-    )
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         address = server.stdout.readline().split()[3]
         with sync_playwright() as playwright:
