@@ -72,16 +72,25 @@ class Notebook:
         self.page.get_by_text(entry, exact=True).click()
 
     def run_all(self) -> None:
-        """Run every cell; a page that has just opened may drop the first request."""
-        prompts = self.page.locator(".jp-InputPrompt")
-        before = prompts.all_inner_texts()
-        for _ in range(5):
+        """Run every cell to its end; a page that is still connecting to its kernel drops some or all of the cells."""
+        for _ in range(6):
             self.menu("Run", "Run All Cells")
-            for _ in range(20):
-                if prompts.all_inner_texts() != before:
-                    return
-                self.page.wait_for_timeout(100)
-        pytest.fail("JupyterLab did not run the cells")
+            if self._seen_running() and all(re.search(r"\d", text) for text in self._prompts_at_rest()):
+                return
+        pytest.fail(f"JupyterLab did not run all cells: {self._prompts()}")
+
+    def _prompts(self) -> list[str]:
+        return [str(text) for text in self.page.locator(".jp-InputPrompt").all_inner_texts()]
+
+    def _seen_running(self) -> bool:
+        for _ in range(30):
+            if any("*" in text for text in self._prompts()):
+                return True
+            self.page.wait_for_timeout(50)
+        return False
+
+    def _prompts_at_rest(self) -> list[str]:
+        return until(self._prompts, lambda texts: not any("*" in text for text in texts), seconds=90)
 
     def await_clouds(self) -> None:
         """Until both clouds are there; what the page says instead, when they do not come."""
