@@ -199,15 +199,8 @@ def session(chosen, model, scene):
     """Server and browser around `drive`."""
     from playwright.sync_api import sync_playwright
 
-    command = [
-        sys.executable,
-        str(ROOT / "app.py"),
-        "--no-browser",
-        "--port",
-        "7961",
-        "--dtype",
-        chosen.dtype,
-    ]
+    command = ["nice", "-n", str(chosen.nice), sys.executable, str(ROOT / "app.py"), "--no-browser"]
+    command += ["--port", "7961", "--dtype", chosen.dtype]
     command += ["--model", str(model), "--scene", str(scene)]
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quantlab.calibration.running import hooked, memory_errors, scene_name, watched
+from quantlab.calibration.running import hooked, memory_errors, present, scene_name, watched
 from quantlab.engine.diagnosis import Diagnosis
 from quantlab.engine.quantize import Quantizer
 from quantlab.engine.replay import BlockCache
@@ -114,9 +114,11 @@ def _idle(structure: Structure, measured: Iterable[str]) -> dict[str, Hashable]:
 def _watch(
     subject: Subject, network: nn.Module, meter: _Meter, value: Any, job: Job | None, name: str
 ) -> None:
+    layers = [(layer, lambda *_: check(job)) for layer in present(meter.other, subject.structure.layers)]
     with (
         torch.no_grad(),
         hooked(network, meter.before, meter.after),
+        hooked(meter.other, layers),
         watched(network, subject.structure, job, name),
         memory_errors("the diagnosis", value),
     ):
@@ -145,7 +147,7 @@ class _Meter:
         only: Container[str] | None = None,
     ) -> None:
         self._fraction, self._job, self._along = fraction, job, along
-        self._other = quantizer.reference if along else quantizer.network
+        self.other = quantizer.reference if along else quantizer.network
         self._tails: dict[str, _Tail] = {}
         self._ratios: dict[str, list[float]] = {}
         self._calls: dict[str, _Call] = {}
@@ -188,7 +190,7 @@ class _Meter:
             call, ours = self._calls.pop(info.name, None), _tensor(output)
             if call is None or not isinstance(call.x, Tensor) or ours is None:
                 return
-            theirs = _tensor(_branch_output(self._other, info, call))
+            theirs = _tensor(_branch_output(self.other, info, call))
             if theirs is not None and theirs.shape == ours.shape:
                 self._take(info.name, *((theirs, ours) if self._along else (ours, theirs)))
 

@@ -202,3 +202,13 @@ def test_the_worst_come_first(network: Network) -> None:
     errors = [error for _, error in found.worst_layers(4)]
     assert len(errors) == 4
     assert errors == sorted(found.layers.values(), reverse=True)[:4]
+
+
+def test_cancelling_is_heard_inside_a_quantized_branch(network: Network) -> None:
+    quantizer, job, ran = quantizer_of(network, RTN), Job(), []
+    twin = quantizer.network
+    twin.blocks[0].norm2.register_forward_hook(lambda *_: job.cancel())
+    twin.blocks[0].mlp.act.register_forward_hook(lambda *_: ran.append(1))
+    with pytest.raises(JobCancelledError):
+        diagnose(subject_of(network), quantizer, scenes(), job=job)
+    assert not ran

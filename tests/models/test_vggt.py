@@ -69,11 +69,18 @@ def test_one_frame_gives_the_same_with_and_without_cross_frame_attention(
     torch.testing.assert_close(run(network, images[:, :1])["depth"], expected)
 
 
-def test_the_chunk_size_of_the_dense_heads_changes_nothing(network: VGGT, images: Tensor) -> None:
+def test_the_chunk_size_of_the_dense_heads_changes_nothing(
+    network: VGGT, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = run(network, images)
     assert network.depth_head is not None
     network.depth_head.frames_per_chunk = 2
     torch.testing.assert_close(run(network, images)["depth"], expected["depth"])
+    chunks: list[int] = []
+    network.depth_head.norm.register_forward_hook(lambda _m, args, _out: chunks.append(len(args[0])))
+    monkeypatch.setattr("quantlab.models.dpt.PIXELS_PER_CHUNK", images[0, 0, 0].numel())
+    torch.testing.assert_close(run(network, images)["depth"], expected["depth"])
+    assert set(chunks) == {1}  # large pictures, one at a time
 
 
 def test_bfloat16_keeps_residual_stream_and_heads_in_float32_and_stays_near(
