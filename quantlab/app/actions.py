@@ -227,23 +227,32 @@ class Actions:
         name = message.get("value")
         if name not in [item["id"] for item in self._workshop.models()]:
             return
-        yield from run_job(session, lambda s, emit, job: self._open_model(s, emit, job, name))
+        # The weights may have to be downloaded first: that holds nobody else up, and Stop need not wait for it.
+        yield from run_job(session, lambda _s, _emit, job: self._fetch(job, name), lane=threading.Lock())
+        if not session.message:
+            yield from run_job(session, lambda s, emit, job: self._open_model(s, emit, job, name))
+        yield {"head": self._head(session)}
+
+    def _fetch(self, job: Job, name: str) -> None:
+        job.report(0, 0, f"loading {name}")
+        self._workshop.model(name)
 
     def _open_model(self, session: Session, emit: Emit, job: Job, name: str) -> None:
-        job.report(0, 0, f"loading {name}")
-        scene = session.open_lab().evaluation[0] if session.lab is not None else None
+        scene = session.lab.evaluation[0] if session.lab is not None else None
         lab = self._workshop.lab(name, scene or self._workshop.scene(self._workshop.options.scene))
         session.model = name
         self._opened(session, emit, job, lab)
 
     def _scene(self, session: Session, message: Message) -> Iterator[Parts]:
         name = message.get("value")
-        load = self._workshop.chosen_scene
-        yield from run_job(session, lambda s, emit, job: self._open_scene(s, emit, job, lambda: load(name)))
+        yield from self._replace_scene(session, lambda: self._workshop.chosen_scene(name))
 
     def _upload(self, session: Session, paths: Sequence[str]) -> Iterator[Parts]:
-        load = self._workshop.uploaded_scene
-        yield from run_job(session, lambda s, emit, job: self._open_scene(s, emit, job, lambda: load(paths)))
+        yield from self._replace_scene(session, lambda: self._workshop.uploaded_scene(paths))
+
+    def _replace_scene(self, session: Session, load: Callable[[], Scene]) -> Iterator[Parts]:
+        yield from run_job(session, lambda s, emit, job: self._open_scene(s, emit, job, load))
+        yield {"head": self._head(session)}
 
     def _open_scene(self, session: Session, emit: Emit, job: Job, load: Callable[[], Scene]) -> None:
         job.report(0, 0, "reading the scene")

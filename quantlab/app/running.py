@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 
 from quantlab.app.measure import panels
 from quantlab.app.state import Session
 from quantlab.app.status import refusal, status
-from quantlab.app.work import Emit, Parts, stream
+from quantlab.app.work import LANE, Emit, Parts, stream
 from quantlab.errors import JobCancelledError, QuantLabError
 from quantlab.jobs import Job
 
@@ -19,13 +20,20 @@ OVERTAKEN = "overtaken"
 STOPPED = {"problem": "Stopped", "remedy": "What was measured before is kept. Press Run to go on."}
 
 
-def run_job(session: Session, work: Work, first: Callable[[], Parts] | None = None) -> Iterator[Parts]:
+def run_job(
+    session: Session,
+    work: Work,
+    first: Callable[[], Parts] | None = None,
+    *,
+    lane: threading.Lock = LANE,
+) -> Iterator[Parts]:
     """Run work as the session's job. A newer job takes the page over; then this one says nothing more.
 
     Args:
         session: Gets the job; its former one is stopped.
         work: Called with the session, a function that takes parts of the page as they become ready, and the job.
         first: What changes on the page at once, asked for when the job has begun.
+        lane: Held while the work runs.
     """
     job = session.begin()
     session.message = {}
@@ -38,7 +46,7 @@ def run_job(session: Session, work: Work, first: Callable[[], Parts] | None = No
             session.end(job)
 
     try:
-        for parts in stream(body, job, progress=lambda _: {"status": status(session)}):
+        for parts in stream(body, job, progress=lambda _: {"status": status(session)}, lane=lane):
             if session.job not in (job, None):
                 yield {OVERTAKEN: True}
                 return

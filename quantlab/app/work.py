@@ -16,6 +16,8 @@ Emit = Callable[[Parts], None]
 
 _numbers = count(1)
 PERIOD_SECONDS = 0.2
+PATIENCE_SECONDS = 1.5
+"""So long a stopped worker may take to come to its next check; then the page goes on without it."""
 LANE = threading.Lock()
 """One piece of heavy work at a time in this process: two at once would only slow each other down."""
 
@@ -51,15 +53,20 @@ def stream(
         lane: Held while the work runs.
 
     Raises:
-        Exception: Whatever the work raised, `JobCancelledError` among them.
+        JobCancelledError: The job was stopped; a worker that is stuck meanwhile (in a download, say) is left behind.
+        Exception: Whatever the work raised.
     """
     messages: SimpleQueue[Parts | _Done] = SimpleQueue()
     threading.Thread(target=_run, args=(work, job, messages, lane), daemon=True).start()
     told: object = None
+    stopped = 0.0
     while True:
         try:
             message = messages.get(timeout=PERIOD_SECONDS)
         except Empty:
+            stopped += PERIOD_SECONDS if job.cancelled else 0.0
+            if stopped > PATIENCE_SECONDS:
+                job.check()
             now = (job.progress, job.cancelled)
             if now != told:
                 told = now

@@ -42,6 +42,7 @@ class Workshop:
         self.options = options
         self._make = make or _make_lab
         self._lock = threading.Lock()
+        self._loading: dict[str, threading.Lock] = {}
         self._models: dict[str, Model] = {}
         self._ready: Lab | None = None
         self._warming: threading.Thread | None = None
@@ -89,13 +90,13 @@ class Workshop:
 
     def model(self, name: str) -> Model:
         """A model, loaded at its first use and then shared: labs never change it."""
-        from quantlab.engine.threads import fit_threads
         from quantlab.models.zoo import load_model
 
         with self._lock:
+            own = self._loading.setdefault(name, threading.Lock())
+        with own:  # two tabs load a model once, and a download holds up nobody who wants another model
             if name not in self._models:
                 self._models[name] = load_model(name, device=self.options.device, dtype=self.options.dtype)
-                fit_threads(self._models[name].network)
             return self._models[name]
 
     def scene(self, source: str | Sequence[str]) -> Scene:

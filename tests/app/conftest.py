@@ -20,6 +20,7 @@ from quantlab.engine.evaluation import Drift, Evaluation, Scores
 from quantlab.engine.history import History
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.views import LayerView
+from quantlab.errors import CheckpointError
 from quantlab.models.prediction import Prediction
 from quantlab.models.structure import BlockInfo, BranchInfo, LayerInfo, Structure
 from quantlab.numerics.records import BIN_EDGES, Histogram
@@ -240,10 +241,17 @@ class FakeWorkshop(Workshop):
     def __init__(self, **lab_settings):
         super().__init__(Options())
         self.settings = lab_settings
+        self.stuck = None
         self.labs = []
 
     def warm(self):
         pass
+
+    def model(self, name):
+        if self.stuck is not None:
+            self.stuck.wait(20)
+        if name == "vggt-1b":
+            raise CheckpointError("not in the cache", remedy="Put it there.")
 
     def scene(self, source):
         return make_scene(source)

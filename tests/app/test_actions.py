@@ -183,6 +183,32 @@ def test_a_large_model_opens_without_running_anything_and_its_settings_can_be_ch
     assert parts["compare"]["payload"]
 
 
+def test_a_model_that_cannot_be_loaded_leaves_the_one_that_is_open(open_bench):
+    bench = open_bench()
+    parts = shown(bench.actions.act("page", {"do": "model", "value": "vggt-1b"}))
+    assert "not in the cache" in parts["status"]["message"]["problem"]
+    assert parts["head"]["model"] == "mini", "the choice springs back"
+    assert bench.session.lab is bench.lab
+
+
+def test_stop_does_not_wait_for_a_download_and_nobody_else_does(open_bench):
+    bench = open_bench()
+    bench.workshop.stuck = threading.Event()
+    done = []
+    change = {"do": "model", "value": "mini-outliers"}
+    worker = threading.Thread(target=lambda: done.append(shown(bench.actions.act("page", change))))
+    worker.start()
+    time.sleep(0.3)
+    shown(bench.actions.act("other", {"do": "ready"}))
+    assert bench.store.of("other").results.evaluation is not None
+    shown(bench.actions.act("page", {"do": "stop"}))
+    worker.join(3)
+    assert not worker.is_alive()
+    assert done[0]["status"]["message"]["problem"] == "Stopped"
+    bench.workshop.stuck.set()
+    assert bench.session.lab is bench.lab
+
+
 def test_a_view_that_raises_blanks_no_other(open_bench, monkeypatch, capsys):
     bench = open_bench()
 
