@@ -37,7 +37,6 @@ LOOK = """() => ({
     text: document.querySelector('[data-testid=state]')?.textContent ?? '',
     fraction: document.querySelector('progress')?.value ?? 0,
     cloud: document.querySelector('.ql-stage')?.dataset.cloud ?? '',
-    map: document.querySelector('[data-testid=map]')?.data?.length ?? 0,
     message: document.querySelector('[data-testid=message]:not([hidden])')?.textContent ?? '',
 })"""
 PATIENCE = 3600
@@ -83,10 +82,10 @@ class Bench:
 
 
 class Progress:
-    """What the progress showed: blocks named, and whether it ever went back."""
+    """What the progress showed: blocks named, whether it ever went back, and when new clouds were there."""
 
-    def __init__(self):
-        self.blocks, self.fractions, self.first = [], [], {}
+    def __init__(self, cloud):
+        self.blocks, self.fractions, self.cloud, self.cloud_after = [], [], cloud, None
         self.begun = time.monotonic()
 
     def __call__(self, state):
@@ -95,14 +94,13 @@ class Progress:
             named = re.search(r"[\w.]*(blocks|trunk)\.\d+|\w+_head", state["text"])
             if named and named[0] not in self.blocks:
                 self.blocks.append(named[0])
-        for what in ("map", "cloud"):
-            if state[what] and what not in self.first:
-                self.first[what] = round(time.monotonic() - self.begun, 1)
+        if self.cloud_after is None and state["cloud"] != self.cloud:
+            self.cloud_after = round(time.monotonic() - self.begun, 1)
 
     def facts(self):
         steps = zip(self.fractions, self.fractions[1:], strict=False)
         back = sum(later < earlier - 1e-9 for earlier, later in steps)
-        return {"blocks_named": len(self.blocks), "fell_back": back, "shown_after": self.first}
+        return {"blocks_named": len(self.blocks), "fell_back": back, "clouds_after_s": self.cloud_after}
 
 
 def drive(bench, stop_after):
@@ -126,7 +124,7 @@ def drive(bench, stop_after):
 
 def stop(bench, after, name):
     """Run, wait until the progress named some blocks, stop, and time until the page is idle."""
-    progress = Progress()
+    progress = Progress(bench.look()["cloud"])
     bench.page.get_by_test_id("run").click()
     bench.wait(
         lambda state: len(progress.blocks) >= after or (not state["busy"] and progress.blocks), each=progress
@@ -143,7 +141,7 @@ def stop(bench, after, name):
 
 
 def run(bench, name):
-    progress = Progress()
+    progress = Progress(bench.look()["cloud"])
     bench.page.get_by_test_id("run").click()
     bench.wait(lambda state: state["busy"])
     state = bench.wait(lambda state: not state["busy"], each=progress)
