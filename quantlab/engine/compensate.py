@@ -159,7 +159,7 @@ class _Fitter:
     def decide(self, point: Any, contributions: list[Seen]) -> BranchFit:
         """Fit one branch from what all scenes saw of it."""
         plan = self._branches[point][1]
-        fit = self._fits[point] = judge(plan, contributions)
+        fit = self._fits[point] = judge(plan, contributions, self._job)
         step(self._job, len(self._fits), len(self._branches), f"compensate {point}")
         return fit
 
@@ -222,7 +222,7 @@ class _Fitter:
         return Seen(tre, None if held else moments, moments if held else None)
 
 
-def judge(plan: BranchPlan, seen: Sequence[Seen]) -> BranchFit:
+def judge(plan: BranchPlan, seen: Sequence[Seen], job: Job | None = None) -> BranchFit:
     """Decide whether a branch is compensated, and by what; the final fit uses all scenes."""
     tre = sum(scene.tre for scene in seen) / len(seen)
     kept, held = _sum([scene.kept for scene in seen]), _sum([scene.held for scene in seen])
@@ -240,6 +240,7 @@ def judge(plan: BranchPlan, seen: Sequence[Seen]) -> BranchFit:
         return BranchFit(
             plan.name, None, tre, r2, f"TRE {tre:.2g}, but the fit does not hold elsewhere (R² {r2:.2g})"
         )
+    check(job)  # each fit of a wide branch takes the better part of a second
     correction = fit_correction(kept + held, plan.rank)
     return BranchFit(plan.name, correction, tre, r2, f"TRE {tre:.2g}, R² {r2:.2g}, rank {plan.rank}")
 
