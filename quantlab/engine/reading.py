@@ -22,28 +22,37 @@ def read_layer(facts: Mapping[str, Any], kurtosis: Mapping[str, float]) -> str:
     settings: LayerSettings = facts["settings"]
     sentences = [_tail(facts["steps"], kurtosis)] if kurtosis else []
     if not facts["quantized"]:
-        sentences.append(f"Nothing is rounded here: {facts['reason']}.")
+        reason = str(facts["reason"]).removesuffix(": nothing is rounded")
+        sentences.append(f"Nothing is rounded here: {reason}.")
     else:
         sentences += [_rounding(facts, settings), _errors(facts, settings)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _tail(steps: Mapping[str, Histogram], kurtosis: Mapping[str, float]) -> str:
-    raw = kurtosis["raw"]
-    name = "heavy" if raw >= HEAVY else "mild"
-    typical, top = steps["raw"].quantile(0.5), steps["raw"].quantile(1.0)
-    times = f", the largest value {_short(top / typical)} times the median" if typical > 0 else ""
-    text = f"The input has a {name} tail (kurtosis {_short(raw)}{times})"
-    last = [step for step in kurtosis if step not in ("raw", "quantized")][-1:]
-    if last:
-        done = " and ".join(
-            {"rotated": "rotation", "smoothed": "smoothing"}[s] for s in kurtosis if s in _MADE
+    """How far the largest value sticks out. It gives no kurtosis: that of the profile, over all tokens, is another."""
+    name = "heavy" if kurtosis["raw"] >= HEAVY else "mild"
+    times = _times(steps["raw"])
+    text = f"The input has a {name} tail" + (
+        f": the largest value is {times} times the median" if times else ""
+    )
+    done = [step for step in steps if step in _MADE]
+    if done:
+        now = "heavy" if kurtosis[done[-1]] >= HEAVY else "mild"
+        left = _times(steps[done[-1]])
+        text += (
+            f"; after {' and '.join(_MADE[step] for step in done)} it is {f'{left} times' if left else now}"
         )
-        text += f"; after {done} its kurtosis is {_short(kurtosis[last[0]])}"
     return text + "."
 
 
-_MADE = ("rotated", "smoothed")
+_MADE = {"rotated": "rotation", "smoothed": "smoothing"}
+
+
+def _times(histogram: Histogram) -> str:
+    """The largest magnitude in medians, or "" where the median is zero."""
+    typical = histogram.quantile(0.5)
+    return _short(histogram.quantile(1.0) / typical) if typical > 0 else ""
 
 
 def _rounding(facts: Mapping[str, Any], settings: LayerSettings) -> str:

@@ -57,10 +57,9 @@ def _decision(name: str, quantizer: Quantizer) -> LayerPlan:
     if name not in known:
         from difflib import get_close_matches
 
-        near = ", ".join(get_close_matches(str(name), known, n=3)) or next(iter(known))
-        raise RecipeError(
-            f"there is no layer {str(name)[:80]!r}", place="layer", remedy=f"Did you mean {near}?"
-        )
+        near = ", ".join(get_close_matches(str(name), known, n=3))
+        remedy = f"Did you mean {near}?" if near else "The names are in lab.structure.layers."
+        raise RecipeError(f"there is no layer {str(name)[:80]!r}", remedy=remedy)
     return known[name]
 
 
@@ -149,7 +148,12 @@ def _landscapes(stages: dict[str, Tensor], seen: InputSamples | None) -> dict[st
     channels = _spread(raw.abs().amax(dim=0), CHANNELS)
     tokens = _tokens(seen.kinds)
     pictures = {step: x[tokens][:, channels].T.cpu().numpy() for step, x in stages.items()}
-    return {"landscape": pictures, "landscape_kinds": seen.kinds[tokens.numpy()]}
+    return {
+        "landscape": pictures,
+        "landscape_kinds": seen.kinds[tokens.numpy()],
+        "landscape_channels": channels.numpy(),
+        "landscape_tokens": tokens.numpy(),
+    }
 
 
 def _spread(size: Tensor, most: int) -> Tensor:
@@ -162,8 +166,9 @@ def _spread(size: Tensor, most: int) -> Tensor:
 
 
 def _tokens(kinds: NDArray[np.uint8]) -> Tensor:
-    """Indices of the first special tokens, then of patches, evenly."""
+    """Indices of the first special tokens, kind by kind, then of patches, evenly."""
     special = np.flatnonzero(kinds != PATCH)[:SPECIALS]
+    special = special[np.argsort(kinds[special], kind="stable")]
     patches = np.flatnonzero(kinds == PATCH)
     room = min(len(patches), TOKENS - len(special))
     even = patches[np.linspace(0, len(patches) - 1, room).round().astype(int)] if room else patches[:0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,8 @@ class LayerView:
         channel_absmax: Step to float32 [in], largest |x| of each channel after it.
         landscape: Step to float32 [<= 256 channels, <= 64 tokens].
         landscape_kinds: uint8 [tokens of the landscape], indices into `quantlab.models.tokens.KINDS`.
+        landscape_channels: int64, which channel of the layer each row of a landscape is.
+        landscape_tokens: int64, which of the sampled tokens each of its columns is.
         search: The range search of the weight (its worst channel), or of a static input; None where none was made.
         output_error: |y - y_hat| / |y| over the samples, in the Frobenius norm; 0 where nothing is rounded; None
             without samples.
@@ -68,3 +70,5 @@ class LayerView:
     output_error: float | None
     weight_error: float
     reading: str
+    landscape_channels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    landscape_tokens: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))

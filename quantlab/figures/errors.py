@@ -33,7 +33,10 @@ def error_histogram(
     edges = np.linspace(0, top or 1.0, BINS + 1)
     traces = []
     if len(before):
-        traces.append(_bars(before, edges, "before", theme.ghost))
+        ghost = _bars(before, edges, "before", theme.ghost)
+        traces.append(
+            {**ghost, "line": {"color": theme.ghost, "width": 1.5, "shape": "hvh", "dash": "3px,2px"}}
+        )
     if len(now):
         traces.append(_bars(now, edges, f"now · median {short(float(np.median(now)))}", theme.quantized))
     figure_layout = layout(theme, uirevision="errors", margin=(22, 46, 10, 34))

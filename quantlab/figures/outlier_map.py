@@ -9,8 +9,9 @@ from html import escape
 from typing import Any, Protocol
 
 from quantlab.figures.readable import short
+from quantlab.figures.scale import colour_bar, colour_range
 from quantlab.figures.severity import QUANTITIES
-from quantlab.figures.theme import LIGHT, Figure, Theme, axis, layout
+from quantlab.figures.theme import LIGHT, Figure, Theme, axis, layout, note, titled
 
 KINDS = ("qkv", "proj", "fc1", "fc2")
 STREAM_NAMES = {
@@ -51,9 +52,12 @@ class Placed(Protocol):
 
 @dataclass(slots=True)
 class _Row:
+    """``numbered``: its columns are blocks, and not just a place to go on."""
+
     stream: str
     label: str
     cells: dict[int, str] = field(default_factory=dict)
+    numbered: bool = False
 
 
 def outlier_map(
@@ -63,6 +67,7 @@ def outlier_map(
     color_by: str = "tre",
     streams: Collection[str] | None = None,
     notes: Mapping[str, str] | None = None,
+    untouched: Collection[str] = (),
     selected: str = "",
     theme: Theme = LIGHT,
 ) -> Figure:
@@ -70,24 +75,28 @@ def outlier_map(
 
     Args:
         layers: In execution order.
-        values: Layer name to the number that colours it, on a logarithmic scale; a layer without one stays pale.
+        values: Layer name to the number that colours it, on a logarithmic scale; a layer without one is hatched.
         color_by: Which number it is, a key of ``QUANTITIES``.
         streams: The streams to show; None for all.
         notes: Layer name to a line for the hover text, as its settings.
+        untouched: Layers that the recipe leaves in full precision, which is why they have no error.
         selected: The layer that is outlined.
         theme: The colours.
     """
     rows = _rows(layers, streams)
     quantity = QUANTITIES[color_by]
     columns = max((column + 1 for row in rows for column in row.cells), default=1)
-    low, high = _range(values.values(), quantity.low)
     cells = [[row.cells.get(column, "") for column in range(columns)] for row in rows]
     names = {name for line in cells for name in line if name}
+    low, high = colour_range([value for name, value in values.items() if name in names], quantity.low)
+    hover = [
+        [_hover(name, values, quantity.short, notes or {}, untouched) for name in line] for line in cells
+    ]
     heat = {
         "type": "heatmap",
         "z": [[_height(values.get(name), low) for name in line] for line in cells],
         "customdata": cells,
-        "text": [[_hover(name, values, quantity.short, notes or {}) for name in line] for line in cells],
+        "text": hover,
         "hovertemplate": "%{text}<extra></extra>",
         "hoverongaps": False,
         "xgap": 2,
@@ -95,10 +104,12 @@ def outlier_map(
         "zmin": math.log10(low),
         "zmax": math.log10(high),
         "colorscale": theme.severity,
-        "colorbar": _scale(low, high, theme),
+        "colorbar": colour_bar(low, high, theme),
     }
-    left = 16 + round(5.7 * max((len(row.label) for row in rows), default=0))
-    figure_layout = layout(theme, uirevision=f"map {sorted(streams or ())}", margin=(20, left, 58, 6))
+    labels, blocks = _labels(rows), _blocks(rows)
+    left = 16 + round(5.7 * max((len(label) for _, label in labels), default=0))
+    top = 36 if blocks else 8
+    figure_layout = layout(theme, uirevision=f"map {sorted(streams or ())}", margin=(top, left, 58, 6))
     figure_layout["xaxis"] = axis(
         theme,
         side="top",
@@ -106,7 +117,8 @@ def outlier_map(
         range=[-0.5, columns - 0.5],
         fixedrange=True,
         tickmode="array",
-        tickvals=list(range(0, columns, max(1, math.ceil(columns / 12)))),
+        tickvals=list(range(0, blocks, max(1, math.ceil(blocks / 12)))),
+        title=titled("block" if blocks else "", theme),
     )
     figure_layout["yaxis"] = axis(
         theme,
@@ -114,13 +126,22 @@ def outlier_map(
         range=[len(rows) - 0.5, -0.5],
         fixedrange=True,
         tickmode="array",
-        tickvals=[index for index, row in enumerate(rows) if row.label],
-        ticktext=[row.label for row in rows if row.label],
+        tickvals=[place for place, _ in labels],
+        ticktext=[label for _, label in labels],
     )
-    figure_layout["shapes"] = [*_outline(cells, selected, theme), *_unmeasured(cells, values, theme)]
-    figure_layout["annotations"] = [] if names else [_empty(theme)]
+    figure_layout["shapes"] = _outline(cells, selected, theme)
+    figure_layout["annotations"] = [] if names else [note("No layers in these streams.", theme)]
     figure_layout["dragmode"] = False
-    return {"data": [heat], "layout": figure_layout}
+    figure_layout["showlegend"] = False
+    figure_layout["modebar"]["remove"] = [
+        "toimage",
+        "zoom2d",
+        "pan2d",
+        "zoomin2d",
+        "zoomout2d",
+        "resetscale2d",
+    ]
+    return {"data": [heat, *_unmeasured(heat, cells, values, theme)], "layout": figure_layout}
 
 
 def _rows(layers: Iterable[Placed], streams: Collection[str] | None) -> list[_Row]:
@@ -134,14 +155,12 @@ def _rows(layers: Iterable[Placed], streams: Collection[str] | None) -> list[_Ro
     for stream, members in groups.items():
         lines = _block_rows(stream, members) or _sequence_rows(stream, members, width)
         rows += [*([_Row("", "")] if rows else []), *lines]
-    if len(rows) > MOST_LABELS:
-        _label_streams_only(rows)
     return rows
 
 
 def _block_rows(stream: str, members: list[Placed]) -> list[_Row]:
     name = escape(STREAM_NAMES.get(stream, stream))
-    rows = {kind: _Row(stream, f"{name} · {kind}") for kind in KINDS}
+    rows = {kind: _Row(stream, f"{name} · {kind}", numbered=True) for kind in KINDS}
     others = []
     for layer in members:
         row = rows.get(layer.kind)
@@ -164,68 +183,89 @@ def _sequence_rows(stream: str, members: list[Placed], width: int) -> list[_Row]
     return rows
 
 
-def _label_streams_only(rows: list[_Row]) -> None:
-    """Many rows are low: one label a stream is what there is room for."""
-    named: set[str] = set()
-    for row in rows:
-        row.label = "" if row.stream in named or not row.cells else row.label.split(" · ")[0]
-        named.add(row.stream)
+def _labels(rows: list[_Row]) -> list[tuple[float, str]]:
+    """Where each label stands: in the middle of its rows. Many rows are low and have room for one label a stream."""
+    by_stream = len(rows) > MOST_LABELS
+    groups: dict[tuple[str, str], list[int]] = {}
+    label = ""
+    for index, row in enumerate(rows):
+        if not row.cells:
+            continue
+        label = row.label or label  # a row that goes on from the one above has none of its own
+        groups.setdefault((row.stream, label.split(" · ")[0] if by_stream else label), []).append(index)
+    return [((places[0] + places[-1]) / 2, text) for (_, text), places in groups.items()]
 
 
-def _range(values: Iterable[float], low: float) -> tuple[float, float]:
-    """The ends of the scale: at least a factor of ten apart, so that equal values do not look like a contrast."""
-    top = max(values, default=0.0)
-    return low, max(top, 10 * low)
+def _blocks(rows: list[_Row]) -> int:
+    """How many columns are blocks; 0 where only heads are shown, most of which have none."""
+    if all(row.stream.endswith("_head") for row in rows if row.cells):
+        return 0
+    return max((column + 1 for row in rows if row.numbered for column in row.cells), default=0)
 
 
 def _height(value: float | None, low: float) -> float | None:
     return None if value is None else round(math.log10(max(value, low)), 4)
 
 
-def _hover(name: str, values: Mapping[str, float], label: str, notes: Mapping[str, str]) -> str:
+def _hover(
+    name: str, values: Mapping[str, float], label: str, notes: Mapping[str, str], untouched: Collection[str]
+) -> str:
     if not name:
         return ""
     value = values.get(name)
+    if value is None and name in untouched:
+        return f"<b>{escape(name)}</b><br>full precision"
     measured = f"{label} {short(value)}" if value is not None else f"{label} not measured"
-    note = notes.get(name)
-    return f"<b>{escape(name)}</b><br>{measured}" + (f"<br>{escape(note)}" if note else "")
-
-
-def _scale(low: float, high: float, theme: Theme) -> dict[str, Any]:
-    first, last = math.log10(low), math.log10(high)
-    inner = range(math.ceil(first), math.floor(last) + 1)
-    places = [first, *[float(power) for power in inner if first + 0.25 < power < last - 0.25], last]
-    return {
-        "thickness": 8,
-        "len": 1.0,
-        "x": 1.02,
-        "xpad": 0,
-        "ypad": 0,
-        "outlinewidth": 0,
-        "ticks": "",
-        "tickmode": "array",
-        "tickvals": [round(place, 4) for place in places],
-        "ticktext": [short(10**place, 2) for place in places],
-        "tickfont": {"size": 10, "color": theme.quiet},
-    }
+    written = notes.get(name)
+    return f"<b>{escape(name)}</b><br>{measured}" + (f"<br>{escape(written)}" if written else "")
 
 
 def _outline(cells: list[list[str]], selected: str, theme: Theme) -> list[dict[str, Any]]:
+    """A frame with a line inside of it in the colour of the page: one of the two stands out on every colour."""
     for row, line in enumerate(cells):
         for column, name in enumerate(line):
             if name and name == selected:
-                return [_rectangle(column, row, {"color": theme.focus, "width": 3})]
+                inner = _rectangle(column, row, {"color": theme.page, "width": 5})
+                return [inner, _rectangle(column, row, {"color": theme.focus, "width": 3})]
     return []
 
 
-def _unmeasured(cells: list[list[str]], values: Mapping[str, float], theme: Theme) -> list[dict[str, Any]]:
-    """Layers without a number are drawn pale, so that they are not taken for gaps."""
-    return [
-        {**_rectangle(column, row, {"width": 0}), "fillcolor": theme.missing, "layer": "below"}
+def _unmeasured(
+    heat: Mapping[str, Any], cells: list[list[str]], values: Mapping[str, float], theme: Theme
+) -> list[dict[str, Any]]:
+    """Layers without a number: pale and crossed by a line, so that they are neither gaps nor small values."""
+    places = [
+        (column, row)
         for row, line in enumerate(cells)
         for column, name in enumerate(line)
         if name and name not in values
     ]
+    if not places:
+        return []
+    z: list[list[int | None]] = [[None] * len(line) for line in cells]
+    for column, row in places:
+        z[row][column] = 0
+    kept = {
+        key: heat[key]
+        for key in ("type", "customdata", "text", "hovertemplate", "hoverongaps", "xgap", "ygap")
+    }
+    pale = {
+        **kept,
+        "z": z,
+        "zmin": 0,
+        "zmax": 1,
+        "showscale": False,
+        "colorscale": [[0, theme.missing], [1, theme.missing]],
+    }
+    strokes = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [x for column, _ in places for x in (column - 0.45, column + 0.45, None)],
+        "y": [y for _, row in places for y in (row + 0.45, row - 0.45, None)],
+        "line": {"color": theme.hatch, "width": 1},
+        "hoverinfo": "skip",
+    }
+    return [pale, strokes]
 
 
 def _rectangle(column: int, row: int, line: dict[str, Any]) -> dict[str, Any]:
@@ -236,16 +276,4 @@ def _rectangle(column: int, row: int, line: dict[str, Any]) -> dict[str, Any]:
         "y0": row - 0.46,
         "y1": row + 0.46,
         "line": line,
-    }
-
-
-def _empty(theme: Theme) -> dict[str, Any]:
-    return {
-        "text": "No layers in these streams.",
-        "showarrow": False,
-        "x": 0.5,
-        "y": 0.5,
-        "xref": "paper",
-        "yref": "paper",
-        "font": {"size": 12, "color": theme.quiet},
     }

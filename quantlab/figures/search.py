@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from quantlab.figures import symlog
 from quantlab.figures.readable import short
 from quantlab.figures.theme import LIGHT, Figure, Theme, axis, layout, titled
 
@@ -43,5 +44,7 @@ def search_curve(
         traces.append({"type": "scatter", "mode": "markers", "hoverinfo": "skip", **point})
     figure_layout = layout(theme, uirevision=f"search {name}", margin=(22, 56, 10, 34))
     figure_layout["xaxis"] = axis(theme, title=titled("scale (one step)", theme))
-    figure_layout["yaxis"] = axis(theme, title=titled("loss", theme), nticks=5)
+    known = loss[np.isfinite(loss)]
+    ticks = symlog.log_ticks(known.min(), known.max()) if len(known) and known.min() > 0 else {"nticks": 5}
+    figure_layout["yaxis"] = axis(theme, title=titled("loss", theme), **ticks)
     return {"data": traces, "layout": figure_layout}

@@ -56,6 +56,8 @@ def severities(
 ) -> dict[str, float]:
     """Layer name to the number asked for; layers without one are absent, and so are numbers that are not finite.
 
+    Errors of 0 are absent too: only a layer that the recipe leaves alone has them, and nothing was measured there.
+
     Args:
         color_by: A key of ``QUANTITIES``.
         profile: Gives kurtosis and max/p99.9.
@@ -71,7 +73,12 @@ def severities(
         values = errors
     elif color_by in ("kurtosis", "max_p999") and profile is not None:
         values = {name: float(getattr(layer.all, color_by)) for name, layer in profile.layers.items()}
-    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
+    is_error = color_by in ("tre", "error")
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if math.isfinite(value) and (value > 0 or not is_error)
+    }
 
 
 def worst(values: Mapping[str, float], count: int = 8) -> list[tuple[str, float]]:

@@ -16,29 +16,31 @@ def to_axis(values: ArrayLike, linear: float) -> NDArray[np.float64]:
 
 
 def linear_width(edges: NDArray[np.floating], counts: NDArray[np.integer]) -> float:
-    """The median magnitude of a histogram's values: half of them lie on the linear part of the axis."""
+    """The median magnitude of the values that are not zero: half of those lie on the linear part of the axis.
+
+    Zeros, which a ReLU makes of half its inputs, say nothing about the size of the rest.
+    """
     centers = np.abs((edges[1:] + edges[:-1]) / 2).astype(np.float64)
-    order = np.argsort(centers)
+    nonzero = np.flatnonzero(centers > 0)
+    order = nonzero[np.argsort(centers[nonzero])]
     mass = np.cumsum(np.asarray(counts, np.float64)[order])
     if len(mass) == 0 or mass[-1] <= 0:
-        return 1.0
-    width = float(centers[order][np.searchsorted(mass, mass[-1] / 2)])
-    if width > 0:
-        return width
-    positive = centers[centers > 0]
-    return float(positive.min()) if len(positive) else 1.0
+        return float(centers[nonzero].min()) if len(nonzero) else 1.0
+    return float(centers[order][np.searchsorted(mass, mass[-1] / 2)])
 
 
 def ticks(low: float, high: float, linear: float, *, room: float = 0.09) -> dict[str, Any]:
     """``tickvals`` and ``ticktext`` at 0 and at powers of ten inside ``low`` .. ``high`` (data values).
 
-    Large powers come first, and one that would stand closer than ``room`` (a share of the axis) to those is left out.
+    Large powers come first, then fives and twos between them, and one that would stand closer than ``room`` (a share
+    of the axis) to those is left out.
     """
     span = float(np.ptp(to_axis([low, high], linear)))
     top = int(np.floor(np.log10(max(abs(low), abs(high), linear))))
     powers = [10.0**power for power in range(top, int(np.floor(np.log10(linear))) - 1, -1)]
     kept = [0.0]
-    for value in [value for power in powers for value in (power, -power) if low <= value <= high]:
+    wanted = [step * power for step in (1, 5, 2) for power in powers]
+    for value in [value for size in wanted for value in (size, -size) if low <= value <= high]:
         places = to_axis([value, *kept], linear)
         if np.abs(places[1:] - places[0]).min() >= room * span:
             kept.append(value)
@@ -48,4 +50,22 @@ def ticks(low: float, high: float, linear: float, *, room: float = 0.09) -> dict
         "tickangle": 0,
         "tickvals": [round(float(place), 4) for place in to_axis(values, linear)],
         "ticktext": [short(value) for value in values],
+    }
+
+
+def log_ticks(low: float, high: float) -> dict[str, Any]:
+    """Settings of a logarithmic axis from ``low`` to ``high``: powers of ten, or 1, 2, 5 where it holds but one."""
+    first, last = np.log10(low), np.log10(high)
+    if np.floor(last) - np.ceil(first) >= 1:
+        return {"type": "log", "dtick": 1, "exponentformat": "power"}
+    sizes = [
+        step * 10.0**power
+        for power in range(int(np.floor(first)), int(np.ceil(last)) + 1)
+        for step in (1, 2, 5)
+    ]
+    return {
+        "type": "log",
+        "tickmode": "array",
+        "tickvals": [float(f"{size:.1g}") for size in sizes],
+        "ticktext": [short(size) for size in sizes],
     }

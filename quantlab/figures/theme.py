@@ -35,7 +35,7 @@ class Theme:
         full, quantized, truth: Full precision (blue-grey), quantized (orange), ground truth (green-grey).
         ghost: The former state of what is quantized.
         patch, camera, register: Token kinds; the class token of the ViT takes ``camera``.
-        missing: A cell without a value.
+        missing, hatch: A cell without a value, and the line through it that no value looks like.
         severity0 .. severity6: From harmless to severe; lightness runs one way, so every colour vision tells them
             apart.
     """
@@ -54,6 +54,7 @@ class Theme:
     camera: str
     register: str
     missing: str
+    hatch: str
     severity0: str
     severity1: str
     severity2: str
@@ -96,6 +97,7 @@ LIGHT = Theme(
     camera="#8a4a9e",
     register="#0b7f94",
     missing="#eceff1",
+    hatch="#98a3ad",
     severity0="#d3dde6",
     severity1="#b3c2cf",
     severity2="#b5a49b",
@@ -119,6 +121,7 @@ DARK = Theme(
     camera="#c994dc",
     register="#4fc0d4",
     missing="#20262b",
+    hatch="#5f6a74",
     severity0="#27394a",
     severity1="#3f5569",
     severity2="#6c6a74",
@@ -147,7 +150,7 @@ def layout(
         "margin": {"t": top, "l": left, "r": right, "b": bottom, "pad": 0},
         "hoverlabel": {
             "bgcolor": theme.panel,
-            "bordercolor": theme.rule,
+            "bordercolor": theme.quiet,
             "font": {"family": FONT, "size": 11, "color": theme.ink},
             "align": "left",
         },
@@ -160,7 +163,30 @@ def layout(
             "font": {"size": 11, "color": theme.ink},
             "itemsizing": "constant",
         },
+        "showlegend": True,
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": theme.quiet, "activecolor": theme.ink},
         "dragmode": "zoom",
+    }
+
+
+def empty(text: str, theme: Theme, *, uirevision: str) -> Figure:
+    """A figure without data that says why there is none."""
+    figure_layout = layout(theme, uirevision=uirevision)
+    figure_layout["xaxis"] = figure_layout["yaxis"] = {"visible": False, "fixedrange": True}
+    figure_layout["annotations"] = [note(text, theme)]
+    return {"data": [], "layout": figure_layout}
+
+
+def note(text: str, theme: Theme) -> dict[str, Any]:
+    """Words in the middle of a figure that has nothing to draw."""
+    return {
+        "text": text,
+        "showarrow": False,
+        "x": 0.5,
+        "y": 0.5,
+        "xref": "paper",
+        "yref": "paper",
+        "font": {"size": 12, "color": theme.quiet},
     }
 
 

@@ -11,7 +11,7 @@ from quantlab.calibration.samples import collect_samples
 from quantlab.engine.calibrate import Calibration
 from quantlab.engine.quantize import Quantizer
 from quantlab.engine.recipe import Recipe
-from quantlab.engine.steps import layer_view
+from quantlab.engine.steps import _tokens, layer_view
 from quantlab.engine.views import LayerView
 from quantlab.errors import RecipeError
 from quantlab.models.structure import describe
@@ -46,7 +46,8 @@ def test_a_layer_that_is_left_alone_shows_its_input_and_loses_nothing(quantizer)
     assert list(seen.steps) == ["raw"]
     assert seen.steps["raw"].total == rows(quantizer).numel()
     assert (seen.output_error, seen.weight_error, seen.grid) == (0.0, 0.0, None)
-    assert "Nothing is rounded" in seen.reading
+    assert seen.reading.lower().count("nothing is rounded") == 1
+    assert "kurtosis" not in seen.reading
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,16 @@ def test_landscapes_are_bounded_and_hold_the_largest_channel(quantizer):
     assert picture.shape[0] <= 256
     assert picture.shape[1] == 64 == len(seen.landscape_kinds)
     assert seen.channel_absmax["raw"].shape == (300,)
+    sampled = rows(quantizer, "2")[torch.from_numpy(seen.landscape_tokens)][
+        :, torch.from_numpy(seen.landscape_channels)
+    ]
+    assert np.array_equal(picture, sampled.T.numpy())
+
+
+def test_tokens_of_a_landscape_come_kind_by_kind():
+    kinds = np.array([1, 0, 4, 1, 2, 2, 0], np.uint8)
+    order = kinds[_tokens(kinds).numpy()]
+    assert order.tolist() == [0, 0, 1, 1, 4, 2, 2]
 
 
 def test_a_convolution_shows_its_weight_error_only(quantizer):

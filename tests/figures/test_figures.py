@@ -51,11 +51,12 @@ def view(steps=("raw", "rotated", "quantized"), **changes):
 
 
 def profile_layer():
+    channels = np.arange(1, 5, dtype=np.float32)
     stats = {
         kind: SimpleNamespace(max=3.0, histogram=histogram(RANDOM.normal(size=500)))
         for kind in ("all", "camera", "patch")
     }
-    return SimpleNamespace(name="a.b", tokens=stats, all=stats["all"])
+    return SimpleNamespace(name="a.b", tokens=stats, all=stats["all"], channel_max=channels)
 
 
 def every_figure(theme):
@@ -63,6 +64,7 @@ def every_figure(theme):
     errors = np.abs(RANDOM.normal(size=(2, 5, 5))).astype(np.float32)
     return {
         "map": figures.outlier_map(layers, {"frame.0.fc1": 0.02}, selected="frame.0.fc1", theme=theme),
+        "no samples": figures.layer_histogram(view(()), theme=theme),
         "empty map": figures.outlier_map([], {}, theme=theme),
         "histogram": figures.layer_histogram(view(), former=histogram(RANDOM.normal(size=50)), theme=theme),
         "tokens": figures.token_histogram(profile_layer(), theme=theme),
@@ -159,7 +161,61 @@ def test_only_the_selected_cell_is_outlined():
     layers = [layer(f"f.{i}", index=i) for i in range(3)]
     values = dict.fromkeys(["f.0", "f.1", "f.2"], 0.1)
     outlined = figures.outlier_map(layers, values, selected="f.1")["layout"]["shapes"]
-    assert [(shape["x0"] + shape["x1"]) / 2 for shape in outlined] == [1.0]
+    assert {(shape["x0"] + shape["x1"]) / 2 for shape in outlined} == {1.0}
+
+
+@pytest.mark.parametrize("theme", [figures.LIGHT, figures.DARK], ids=["light", "dark"])
+def test_the_stroke_of_a_layer_without_a_number_stands_out_from_the_page_and_from_the_smallest_value(theme):
+    def luminance(colour):
+        parts = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    for other in (theme.page, theme.missing, theme.severity0):
+        dim, bright = sorted([luminance(theme.hatch), luminance(other)])
+        assert (bright + 0.05) / (dim + 0.05) >= 1.5
+
+
+def test_a_layer_without_a_number_is_struck_through_can_be_clicked_and_says_why():
+    layers = [layer(f"f.{i}", index=i) for i in range(3)]
+    figure = figures.outlier_map(layers, {"f.0": 0.1}, untouched=["f.2"])
+    _, pale, strokes = figure["data"]
+    shown = [
+        cell
+        for cells, z in zip(pale["customdata"], pale["z"], strict=True)
+        for cell, at in zip(cells, z, strict=True)
+        if at == 0
+    ]
+    assert shown == ["f.1", "f.2"]
+    assert len(strokes["x"]) == 3 * len(shown)
+    hover = dict(zip(pale["customdata"][0], pale["text"][0], strict=True))
+    assert "not measured" in hover["f.1"]
+    assert "full precision" in hover["f.2"]
+    assert "not measured" not in hover["f.2"]
+
+
+def test_the_scale_begins_near_the_smallest_values_and_ends_at_the_largest():
+    layers = [layer(f"f.{i}", index=i) for i in range(40)]
+    values = {f"f.{i}": value for i, value in enumerate(np.geomspace(0.003, 0.1234, 40))}
+    figure = figures.outlier_map(layers, values)
+    assert 10 ** figure["data"][0]["zmin"] == pytest.approx(0.0036, rel=0.1)
+    assert figure["data"][0]["colorbar"]["ticktext"][-1] == "0.123"
+
+
+def test_block_numbers_are_those_of_blocks_and_heads_have_none():
+    heads = [layer(f"head.{i}", "conv", "depth_head", -1) for i in range(30)]
+    alone = figures.outlier_map(heads, {})["layout"]
+    assert alone["xaxis"]["tickvals"] == []
+    trunk = [layer(f"f.{i}", index=i) for i in range(3)]
+    axis = figures.outlier_map([*trunk, *heads], {})["layout"]["xaxis"]
+    assert axis["tickvals"] == [0, 1, 2]
+    assert axis["title"]["text"] == "block"
+
+
+def test_the_label_of_a_head_stands_in_the_middle_of_its_rows():
+    heads = [layer(f"head.{i}", "conv", "depth_head", -1) for i in range(36)]
+    axis = figures.outlier_map(heads, {})["layout"]["yaxis"]
+    assert (axis["tickvals"], axis["ticktext"]) == ([1.0], ["depth head"])
 
 
 # ---- the histogram -------------------------------------------------------------------------------------------------
@@ -186,6 +242,101 @@ def test_what_lies_beyond_the_clip_lines_is_shaded_and_its_share_written():
     assert kinds.count("line") == 2
     assert kinds.count("rect") == 2
     assert "4.5 % clipped" in figure["layout"]["annotations"][0]["text"]
+
+
+def test_where_nothing_is_clipped_nothing_is_shaded():
+    figure = figures.layer_histogram(view(clipped_fraction=0.0))
+    assert [shape["type"] for shape in figure["layout"]["shapes"]] == ["line", "line"]
+    assert "nothing clipped" in figure["layout"]["annotations"][0]["text"]
+
+
+def test_the_values_that_are_rounded_are_shown_with_the_grid_that_is_theirs():
+    figure = figures.layer_histogram(view(("raw", "rotated", "smoothed", "quantized")))
+    shown = {trace["name"]: trace.get("visible", True) for trace in figure["data"]}
+    assert [shown[step] for step in ("raw", "rotated", "smoothed", "quantized")] == [
+        True,
+        "legendonly",
+        True,
+        True,
+    ]
+
+
+def test_the_shade_ends_with_the_values_that_are_rounded_not_with_those_that_came_in():
+    record = view(("raw", "rotated", "quantized"))
+    wide = {**record.steps, "raw": histogram(np.linspace(-90, 90, 500))}
+    object.__setattr__(record, "steps", wide)
+    linear = symlog.linear_width(wide["raw"].edges, wide["raw"].counts)
+    shaded = [
+        shape for shape in figures.layer_histogram(record)["layout"]["shapes"] if shape["type"] == "rect"
+    ]
+    reach = np.sinh([abs(shape["x1"]) for shape in shaded]) * linear
+    assert len(shaded) == 2
+    assert (reach < 6).all()
+
+
+def test_the_axis_reaches_over_the_whole_grid_and_is_labelled_there():
+    record = view(
+        ("raw", "quantized"),
+        grid=np.linspace(-400, 400, 15, dtype=np.float32),
+        clip_low=-400.0,
+        clip_high=400.0,
+    )
+    figure = figures.layer_histogram(record)
+    stated = [float(text.replace("−", "-")) for text in figure["layout"]["xaxis"]["ticktext"]]
+    assert (min(stated), max(stated)) == (-100.0, 100.0)
+    assert "symlog" in figure["layout"]["xaxis"]["title"]["text"]
+    assert "widest token" in figure["data"][0]["name"]
+
+
+def test_a_layer_without_samples_is_drawn_from_its_profile_or_says_so():
+    nothing = view((), grid=None, clip_low=None, clip_high=None)
+    for draw in (figures.layer_histogram, figures.channel_maxima):
+        bare = draw(nothing, name="a.b")
+        assert bare["data"] == []
+        assert "not measured" in bare["layout"]["annotations"][0]["text"]
+        assert [trace["name"].split(" ")[0] for trace in draw(nothing, profile=profile_layer())["data"]] == [
+            "raw"
+        ]
+    assert figures.landscape(nothing, [])["data"] == []
+
+
+# ---- channels, tokens, search --------------------------------------------------------------------------------------
+
+
+def test_a_landscape_names_the_channels_and_tokens_of_the_layer_and_their_values():
+    record = view(
+        ("raw",), landscape_channels=np.arange(20) * 37, landscape_tokens=np.array([3, 9, 11, 20, 21, 900])
+    )
+    kinds = ["camera", *["register"] * 2, *["patch"] * 3]
+    figure = figures.landscape(record, kinds=kinds)
+    heat = figure["data"][0]
+    assert heat["x"][2] == "74"
+    assert heat["y"][-1] == "900 (patch)"
+    assert heat["customdata"][5][2] == pytest.approx(abs(float(record.landscape["raw"][2, 5])), rel=5e-3)
+    assert set(figure["layout"]["xaxis"]["tickvals"]) <= set(heat["x"])
+    bands = [(shape["y0"], shape["y1"], shape["fillcolor"]) for shape in figure["layout"]["shapes"]]
+    theme = figures.LIGHT
+    assert bands == [(-0.5, 0.5, theme.camera), (0.5, 2.5, theme.register), (2.5, 5.5, theme.patch)]
+
+
+def test_zeros_do_not_stretch_the_axis_of_the_rest():
+    values = np.concatenate([np.zeros(900), RANDOM.uniform(1, 2, 100)])
+    assert 1 < symlog.linear_width(BIN_EDGES, histogram(values).counts) < 2
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.3, 4.0), (0.2, 30.0), (1e-5, 70.0), (2.0, 2.0)])
+def test_logarithmic_ticks_fall_within_the_data_or_next_to_it(low, high):
+    ticks = symlog.log_ticks(low, high)
+    if "tickvals" not in ticks:
+        assert np.log10(high / low) >= 1
+        return
+    assert sum(low / 2.6 <= value <= high * 2.6 for value in ticks["tickvals"]) >= 2
+    assert [float(text.replace("−", "-")) for text in ticks["ticktext"]] == pytest.approx(ticks["tickvals"])
+
+
+def test_losses_are_drawn_on_a_logarithmic_axis_unless_one_is_zero():
+    assert figures.search_curve([1.0, 2.0], [0.1, 0.5])["layout"]["yaxis"]["type"] == "log"
+    assert "type" not in figures.search_curve([1.0, 2.0], [0.0, 0.5])["layout"]["yaxis"]
 
 
 def test_a_layer_that_is_not_rounded_shows_its_values_and_no_grid():
@@ -239,7 +390,7 @@ def test_the_worst_layers_come_largest_first_and_harmless_ones_not_at_all():
     assert figures.worst({"a": 0.1, "b": 0.3, "c": 0.0, "d": 0.2}, 3) == [("b", 0.3), ("d", 0.2), ("a", 0.1)]
 
 
-def test_severities_leave_out_what_is_not_finite():
-    diagnosis = SimpleNamespace(layers={"a": 0.1, "b": float("nan")})
+def test_severities_leave_out_what_is_not_finite_and_what_was_never_rounded():
+    diagnosis = SimpleNamespace(layers={"a": 0.1, "b": float("nan"), "left alone": 0.0})
     assert figures.severities("tre", None, diagnosis) == {"a": 0.1}
     assert figures.severities("kurtosis", None, None) == {}
