@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab import figures
 from quantlab.app import edits, panels, table
-from quantlab.app.measure import measure_change, measure_first, measure_layer
+from quantlab.app.measure import choose_first, measure_change, measure_first, measure_layer
 from quantlab.app.measure import panels as parts_of
+from quantlab.app.messages import explain
 from quantlab.app.recipes import load_recipe, read_recipe
-from quantlab.app.running import explain, guarded, run_job
+from quantlab.app.running import guarded, run_job
 from quantlab.app.state import Results, Session, Store
 from quantlab.app.status import head, refusal, status
 from quantlab.app.work import Emit, Parts, stream
@@ -84,6 +85,10 @@ class Actions:
         """Take over what changed in the table of layers."""
         yield from self._in_session(page, lambda session: self._edit_table(session, rows))
 
+    def open_row(self, page: str, row: Any) -> Iterator[Parts]:
+        """Open the layer of a row of the table."""
+        yield from self._in_session(page, lambda s: self._select(s, {"layer": table.named(s, row)}))
+
     def leave(self, page: str) -> None:
         """A tab closed."""
         self._store.leave(page)
@@ -97,7 +102,7 @@ class Actions:
             yield from self._follow(session)
             return
         session.model, session.scene = self._workshop.options.model, self._workshop.options.scene
-        yield {"head": self._head(session), "status": status(session)}
+        yield {"head": self._head(session)}
         yield from run_job(session, self._open_first)
 
     def _open_first(self, session: Session, emit: Emit, job: Job) -> None:
@@ -213,8 +218,11 @@ class Actions:
             yield {"status": status(session), **parts_of(session, *AFTER_EDIT, "map", "layer", "numbers")}
 
     def _run_all(self, session: Session, _message: Message) -> Iterator[Parts]:
-        session.open_lab()
-        if session.job is None:  # a second click while it runs asks for nothing new
+        if session.job is not None:  # a second click while it runs asks for nothing new
+            return
+        if session.lab is None:  # it was stopped before it opened
+            yield from run_job(session, self._open_first)
+        else:
             yield from run_job(session, measure_change, first=lambda: parts_of(session, "map", "layer"))
 
     def _stop(self, session: Session, _message: Message) -> Iterator[Parts]:
@@ -289,10 +297,3 @@ class Actions:
             yield {"status": refusal(explain(error))}
             return
         yield from guarded(session, lambda: do(session))
-
-
-def choose_first(session: Session) -> None:
-    """Open some layer of a large model, so that its settings can be changed before anything was measured."""
-    lab = session.open_lab()
-    inside = [name for name, item in lab.recipe.layers(lab.structure).items() if not item.keep]
-    session.show(layer=(inside or list(lab.structure.layers) or [""])[0])

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from quantlab.engine.comparison import Comparison
     from quantlab.models.prediction import Prediction
 
-SIDES = {"full": "full precision", "now": "quantized", "former": "before the change", "truth": "ground truth"}
+SIDES = {"full": "full precision", "now": "quantized", "former": "former", "truth": "ground truth"}
+"""The sides by the names the viewer colours them by."""
+NOTHING_QUANTIZED = "nothing quantized"
 MOST_POINTS = 600_000
 """Per cloud; beyond it an even sample is shown, and the viewer says how many."""
 
@@ -31,13 +33,10 @@ def compare_panel(session: Session) -> dict[str, Any]:
         "right": view.right,
         "sides": [],
         "notes": scene_notes(session),
-        "stale": session.stale,
+        "stale": results.comparison is None,
     }
     if comparison is None:
-        waiting = (
-            "Reconstructing the scene…" if session.job is not None else "Press Run to reconstruct the scene."
-        )
-        return {**value, "message": waiting}
+        return {**value, "message": _waiting(session)}
     available = {
         "full": True,
         "now": True,
@@ -52,16 +51,33 @@ def compare_panel(session: Session) -> dict[str, Any]:
         "now": comparison.right,
         "former": former.right if former is not None else None,
     }
-    name = session.keep_cloud(_packed(comparison, clouds, left, right, f"{session.model} {session.scene}"))
+    is_rounded = results.comparison is None or session.open_lab().plan().quantized
+    labels = SIDES if is_rounded else {**SIDES, "now": NOTHING_QUANTIZED}
+    scene = f"{session.model} {session.scene}"
+    name = session.keep_cloud(
+        _packed(comparison, clouds, (left, right), (labels[left], labels[right]), scene)
+    )
     return {**value, "left": left, "right": right, "payload": f"/quantlab/clouds/{session.handle}/{name}"}
 
 
+def _waiting(session: Session) -> str:
+    """Why there is no cloud."""
+    if session.job is not None:
+        return "Reconstructing the scene…"
+    if session.results.evaluation is not None:
+        return "The quantized cloud cannot be laid over the full-precision one."
+    return "Press Run to reconstruct the scene."
+
+
 def _packed(
-    comparison: Comparison, predictions: dict[str, Prediction | None], left: str, right: str, scene: str
+    comparison: Comparison,
+    predictions: dict[str, Prediction | None],
+    chosen: tuple[str, str],
+    labels: tuple[str, str],
+    scene: str,
 ) -> bytes:
-    sides = [_cloud(comparison, predictions.get(side)) for side in (left, right)]
+    sides = [_cloud(comparison, predictions.get(side)) for side in chosen]
     top = _nice(float(np.nanpercentile(comparison.errors, 99)), comparison.scale)
-    labels = (SIDES[left], SIDES[right])
     return pack_clouds(sides[0], sides[1], error_max=top, labels=labels, scene=scene, limit=MOST_POINTS).data
 
 
@@ -73,7 +89,7 @@ def _nice(error: float, scale: float) -> float:
 
 
 def _cloud(comparison: Comparison, prediction: Prediction | None) -> CloudData:
-    """A prediction as the viewer takes it; None is the truth, which has the colours and cameras of the left one."""
+    """A prediction as the viewer takes it; None is the truth: the left one's pixels in their colours, no cameras."""
     shown = prediction or comparison.left
     points = shown.points if prediction is not None else comparison.truth
     frames, height, width = shown.points.shape[:3]
@@ -84,5 +100,5 @@ def _cloud(comparison: Comparison, prediction: Prediction | None) -> CloudData:
         colors=shown.images.reshape(-1, 3),
         confidence=shown.confidence.reshape(-1),
         frame=frame,
-        cameras=cameras,
+        cameras=cameras if prediction is not None else None,
     )

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from quantlab.engine.recipe import Recipe
+from quantlab.engine.scope import scope_layers
 from quantlab.engine.settings import BRANCH_FIELDS, FIELDS
 from quantlab.errors import RecipeError
 
@@ -110,6 +111,11 @@ def _pattern(structure: Structure, setting: str, layer: str, apply_to: str) -> s
 def branch_of(structure: Structure, layer: str) -> str:
     """The branch a layer belongs to, or ""."""
     return next((name for name, branch in structure.branches.items() if layer in branch.layers), "")
+
+
+def is_in_scope(recipe: Recipe, structure: Structure, layer: str) -> bool:
+    """Whether the recipe reaches a layer; one that it does not reach is in full precision without being kept."""
+    return not recipe.layer(layer, structure).keep or layer in scope_layers(recipe.scope, structure)
 
 
 def _unique(items: Iterable[str]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from quantlab import figures
 from quantlab.app import table
 from quantlab.app.compare import compare_panel
+from quantlab.app.messages import explain
 from quantlab.app.numbers import numbers
 from quantlab.app.panels import layer_panel, map_panel, settings_panel
 from quantlab.app.recipes import recipe_panel
@@ -44,7 +45,7 @@ def panels(session: Session, *names: str) -> dict[str, Any]:
                 parts[name] = stamped(partial(BUILDERS[name], session))
         except Exception:  # noqa: BLE001 - one broken view must not blank the page
             traceback.print_exc(file=sys.stderr)
-            session.message = {
+            session.message = session.message or {  # what went wrong first is what a person can act on
                 "problem": f"The {name} view could not be drawn",
                 "remedy": "The log says why.",
             }
@@ -60,7 +61,7 @@ def measure_first(session: Session, emit: Emit, job: Job) -> None:
     _diagnosis(session, job.part(0.6, 0.95))
     choose_worst(session)
     _layer(session, job.part(0.95, 1.0))
-    session.stale = False
+    session.settle(job)
     emit(panels(session, "map", "layer", "settings", "modules", "numbers"))
 
 
@@ -86,7 +87,7 @@ def measure_change(session: Session, emit: Emit, job: Job) -> None:
     _diagnosis(session, job.part(0.7, 0.98))
     choose_worst(session)
     _layer(session, job.part(0.98, 1.0))
-    session.stale = False
+    session.settle(job)
     emit(panels(session, "map", "layer", "settings", "modules", "numbers"))
 
 
@@ -108,6 +109,13 @@ def choose_worst(session: Session) -> None:
     session.show(layer=names[0] if names else "")
 
 
+def choose_first(session: Session) -> None:
+    """Open some layer of a large model, so that its settings can be changed before anything was measured."""
+    lab = session.open_lab()
+    inside = [name for name, item in lab.recipe.layers(lab.structure).items() if not item.keep]
+    session.show(layer=(inside or list(lab.structure.layers) or [""])[0])
+
+
 def _clouds_and_numbers(session: Session, emit: Emit, job: Job) -> None:
     lab = session.open_lab()
     try:
@@ -115,9 +123,8 @@ def _clouds_and_numbers(session: Session, emit: Emit, job: Job) -> None:
     except JobCancelledError:
         raise
     except QuantLabError as error:  # a cloud that collapsed has no comparison, but it has numbers
-        session.message = {"problem": error.problem, "place": error.place, "remedy": error.remedy}
+        session.message = explain(error)
     session.learn(job, evaluation=lab.evaluate(job=job.part(0.6, 1.0)))
-    session.stale = False
     emit(panels(session, "compare", "numbers"))
 
 
@@ -140,6 +147,6 @@ def _numbers(session: Session) -> dict[str, Any]:
     former = results.former.evaluation if results.former is not None else None
     plan = session.open_lab().plan()
     sizes = (plan.bytes, plan.full_bytes)
-    if results.evaluation is None and former is not None:
+    if results.evaluation is None:
         return numbers(former, None, sizes=sizes, stale=True)
-    return numbers(results.evaluation, former, sizes=sizes, stale=session.stale)
+    return numbers(results.evaluation, former, sizes=sizes, stale=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from quantlab.figures.readable import duration, short, size
@@ -11,6 +11,35 @@ if TYPE_CHECKING:
     from quantlab.engine.evaluation import Evaluation
 
 NOT_MEASURED = "not measured"
+NOTHING = 1e-6
+"""Smaller numbers are rounding of the arithmetic itself and are shown as 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A number of an evaluation: where it is read and which way is better."""
+
+    label: str
+    field: str
+    what: str
+    truth: str = ""
+    factor: float = 1.0
+    unit: str = ""
+    up: bool = False
+
+
+KINDS = (
+    _Kind(
+        "point error",
+        "point_error",
+        "mean distance of paired points from full precision, in per cent of the scene's size",
+        factor=100,
+        unit="%",
+    ),
+    _Kind("AUC@30", "auc30", "camera accuracy within 30 degrees", truth="cameras", up=True),
+    _Kind("AUC@5", "auc5", "camera accuracy within 5 degrees", truth="cameras", up=True),
+    _Kind("AbsRel", "abs_rel", "mean relative depth error", truth="depth"),
+)
 
 
 def numbers(
@@ -24,108 +53,92 @@ def numbers(
         sizes: Bytes of the weights under the recipe and in 16 bits, known before anything ran.
         stale: Whether the recipe changed since ``now`` was measured.
     """
-    has_truth = now is not None and now.ground_truth is not None
-    against = "against the true cameras" if has_truth else "against full precision; this scene has no truth"
-    distance = "mean distance of paired points, as a share of the scene's size"
-    items = [
-        _tile("point error", distance, _point_error, now, before, up=False),
-        _tile("AUC@30", f"camera accuracy within 30 degrees, {against}", _auc30, now, before, up=True),
-        _tile("AUC@5", f"camera accuracy within 5 degrees, {against}", _auc5, now, before, up=True),
-        _tile("AbsRel", f"mean relative depth error, {against}", _abs_rel, now, before, up=False),
-        _size(before, sizes),
-        _latency(now),
-    ]
+    items = [*(_tile(kind, now, before) for kind in KINDS), _size(before, sizes), _latency(now)]
     return {"items": items, "stale": stale, "problems": list(now.problems) if now is not None else []}
 
 
-def _tile(
-    label: str,
-    help_text: str,
-    read: Callable[[Evaluation], float | None],
-    now: Evaluation | None,
-    before: Evaluation | None,
-    *,
-    up: bool,
-) -> dict[str, Any]:
-    value = read(now) if now is not None else None
-    former = read(before) if before is not None else None
-    if value is None:
-        reason = "no number" if now is not None else NOT_MEASURED
-        return {"label": label, "value": "", "unit": "", "note": reason, "trend": "", "help": help_text}
-    trend, note = "", ""
-    if former is not None:
-        note = f"was {short(former)}"
-        trend = _trend(value, former, up=up)
+def _tile(kind: _Kind, now: Evaluation | None, before: Evaluation | None) -> dict[str, Any]:
+    value, former = _read(kind, now), _read(kind, before)
+    has_truth = now is not None and now.ground_truth is not None
+    against = f"the true {kind.truth}" if has_truth else "full precision; this scene has no truth"
+    told = {
+        **_blank(kind.label, f"{kind.what}, against {against}" if kind.truth else kind.what),
+        "base": _baseline(kind, now),
+    }
+    if now is None or value is None:
+        return {**told, "note": "no number" if now is not None else NOT_MEASURED}
+    told |= {"value": digits(value), "unit": kind.unit}
+    if former is None:
+        return told
+    note = f"was {' '.join([digits(former), kind.unit]).strip()}"
     return {
-        "label": label,
-        "value": short(value),
-        "unit": "",
+        **told,
         "note": note,
-        "trend": trend,
-        "help": help_text,
+        "trend": _trend(digits(value), digits(former), better=(value > former) == kind.up),
     }
 
 
-def _trend(value: float, former: float, *, up: bool) -> str:
-    """Say "better", "worse" or "same"; what rounds to the same three digits is the same."""
-    if short(value) == short(former):
-        return "same"
-    return "better" if (value > former) == up else "worse"
+def _blank(label: str, help_text: str) -> dict[str, Any]:
+    return {"label": label, "value": "", "unit": "", "note": "", "base": "", "trend": "", "help": help_text}
 
 
-def _point_error(evaluation: Evaluation) -> float | None:
-    return evaluation.full_precision.point_error
+def digits(value: float) -> str:
+    """Three digits, also where they are zeros: 0.026 as "0.0260", so that a change can be seen."""
+    if abs(value) < NOTHING:
+        return "0"
+    return f"{value:#.3g}" if 1e-3 <= abs(value) < 100 else short(value)
 
 
-def _auc30(evaluation: Evaluation) -> float | None:
-    return _score(evaluation, "auc30")
+def _trend(now: str, before: str, *, better: bool) -> str:
+    """Say "better", "worse" or "same"; what rounds to the same digits is the same."""
+    return "same" if now == before else "better" if better else "worse"
 
 
-def _auc5(evaluation: Evaluation) -> float | None:
-    return _score(evaluation, "auc5")
+def _read(kind: _Kind, evaluation: Evaluation | None) -> float | None:
+    """The number against the truth where it has one and the scene too, else against full precision."""
+    if evaluation is None:
+        return None
+    truth = evaluation.ground_truth if kind.truth else None
+    value = getattr(truth or evaluation.full_precision, kind.field)
+    return None if value is None else kind.factor * float(value)
 
 
-def _abs_rel(evaluation: Evaluation) -> float | None:
-    return _score(evaluation, "abs_rel")
-
-
-def _score(evaluation: Evaluation, name: str) -> float | None:
-    """The score against the truth where there is one, else against full precision."""
-    source = evaluation.ground_truth or evaluation.full_precision
-    value = getattr(source, name)
-    return None if value is None else float(value)
+def _baseline(kind: _Kind, evaluation: Evaluation | None) -> str:
+    """What the full-precision network itself reaches against the truth."""
+    baseline = evaluation.baseline if evaluation is not None and kind.truth else None
+    value = getattr(baseline, kind.field) if baseline is not None else None
+    return "" if value is None else f"full {digits(value)}"
 
 
 def _size(before: Evaluation | None, sizes: tuple[int, int]) -> dict[str, Any]:
     count, full = sizes
     value, unit = size(count)
-    note, trend = f"of {' '.join(size(full))}", ""
-    if before is not None and before.packed_bytes != count:
-        note = f"was {' '.join(size(before.packed_bytes))}"
-        trend = _trend(count, before.packed_bytes, up=False)
-    help_text = "the weights under this recipe, of their size in 16 bits"
-    return {"label": "size", "value": value, "unit": unit, "note": note, "trend": trend, "help": help_text}
+    told = {
+        **_blank("size", "the weights under this recipe, of their size in 16 bits"),
+        "value": value,
+        "unit": unit,
+        "base": f"of {' '.join(size(full))}",
+    }
+    if before is None or size(before.packed_bytes) == (value, unit):
+        return told
+    note = f"was {' '.join(size(before.packed_bytes))}"
+    return {
+        **told,
+        "note": note,
+        "trend": _trend(str(count), str(before.packed_bytes), better=count < before.packed_bytes),
+    }
 
 
 def _latency(now: Evaluation | None) -> dict[str, Any]:
-    value, unit = duration(now.seconds if now is not None else None)
+    """The time of a whole forward pass; one in which blocks were answered from memory says nothing of it."""
     help_text = (
-        "time of one scene through simulated quantization, which is slower than integer execution will be"
+        "time of one scene through simulated quantization, which is slower than integer execution will be; "
+        "not stated where unchanged blocks were answered from memory"
     )
+    told = _blank("forward", help_text)
     if now is None:
-        return {
-            "label": "forward",
-            "value": "",
-            "unit": "",
-            "note": NOT_MEASURED,
-            "trend": "",
-            "help": help_text,
-        }
-    return {
-        "label": "forward",
-        "value": value,
-        "unit": unit,
-        "note": "simulated",
-        "trend": "",
-        "help": help_text,
-    }
+        return {**told, "note": NOT_MEASURED}
+    if now.replayed:
+        return {**told, "note": NOT_MEASURED, "base": "blocks reused"}
+    value, unit = duration(now.seconds)
+    return {**told, "value": value, "unit": unit, "base": "simulated"}

@@ -99,6 +99,7 @@ def _connect(
     upload.upload(handlers["upload"], inputs=[upload], **settings)
     load.upload(handlers["load"], inputs=[load], **settings)
     table_part.input(handlers["table"], inputs=[table_part], **settings)
+    table_part.select(handlers["row"], **settings)
     for name, tab in tabs.items():
         tab.select(_tab_handler(actions, paint, name), **settings)
     page.unload(handlers["leave"])
@@ -132,10 +133,13 @@ def _handlers(actions: Actions, paint: Callable[[Iterator[Parts]], Painted]) -> 
     def edit_table(request: gr.Request, rows: list[list[Any]]) -> Painted:
         yield from paint(actions.edit_table(str(request.session_hash), rows))
 
+    def open_row(request: gr.Request, chosen: gr.SelectData) -> Painted:
+        yield from paint(actions.open_row(str(request.session_hash), chosen.row_value))
+
     def leave(request: gr.Request) -> None:
         actions.leave(str(request.session_hash))
 
-    return {"act": act, "upload": upload, "load": load, "table": edit_table, "leave": leave}
+    return {"act": act, "upload": upload, "load": load, "table": edit_table, "row": open_row, "leave": leave}
 
 
 def _tab_handler(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantlab import figures
-from quantlab.app.edits import APPLY_TO, branch_of
+from quantlab.app.edits import APPLY_TO, branch_of, is_in_scope
 from quantlab.app.names import short_name
 from quantlab.engine.settings import FIELDS
-from quantlab.figures.outlier_map import TRUNK
+from quantlab.figures.outlier_map import STREAM_NAMES, TRUNK
 from quantlab.figures.readable import short
 from quantlab.models.tokens import KINDS
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from quantlab.app.state import Session
     from quantlab.engine.settings import LayerSettings
     from quantlab.engine.views import LayerView
+    from quantlab.models.structure import LayerInfo
 
 STREAMS = {"trunk": "trunk", "vit": "ViT", "heads": "heads", "all": "all"}
 PANELS = {
@@ -120,7 +121,9 @@ def layer_panel(session: Session) -> str:
             "panels": [{"id": key, "label": label} for key, label in PANELS.items()],
             "figure": figure,
             "message": message,
-            "reading": view.reading if view is not None and panel in ("histogram", "channels") else "",
+            "reading": view.reading
+            if view is not None and (figure is None or panel in ("histogram", "channels"))
+            else "",
         }
     )
 
@@ -135,16 +138,18 @@ def _figure(
         return figures.token_histogram(profile.layers[name], theme=figures.PAGE), ""
     if view is None:
         return None, "Measuring this layer…" if session.job is not None else "Not measured yet. Press Run."
+    if panel == "search":
+        return _search_figure(view, name)
+    if not {"histogram": view.steps, "channels": view.channel_absmax, "landscape": view.landscape}[panel]:
+        return None, "No inputs of this layer were sampled, so there are none to draw."
     if panel == "channels":
         return figures.channel_maxima(view, name=name, theme=figures.PAGE), ""
     if panel == "landscape":
-        steps = [step for step in view.landscape if step != "quantized"]
+        steps = [step for step in view.landscape if step != "quantized"] or [*view.landscape]
         kinds = [KINDS[code] for code in view.landscape_kinds]
         return figures.landscape(
             view, [*dict.fromkeys([steps[0], steps[-1]])], kinds=kinds, name=name, theme=figures.PAGE
         ), ""
-    if panel == "search":
-        return _search_figure(view, name)
     former = session.results.former
     ghost = former.layers.get(name) if former is not None else None
     before = ghost.steps.get("quantized") if ghost is not None else None
@@ -177,20 +182,13 @@ def settings_panel(session: Session) -> dict[str, Any]:
         return {"layer": ""}
     info = lab.structure.layers[view.layer]
     settings = lab.recipe.layer(view.layer, lab.structure)
+    in_scope = is_in_scope(lab.recipe, lab.structure, view.layer)
     branch = branch_of(lab.structure, view.layer)
     help_texts = {name: str(item.metadata.get("help", "")) for name, item in FIELDS.items()}
     choices = {
         name: list(item.metadata["choices"]) for name, item in FIELDS.items() if "choices" in item.metadata
     }
-    targets = {
-        "layer": "this layer",
-        "kind": f"every {info.kind} of {info.stream or 'its kind'}"
-        if info.index >= 0
-        else "this layer's kind",
-        "block": f"this block ({info.stream} {info.index})" if info.index >= 0 else "this block",
-        "all": "all in scope",
-        "picked": f"{len(view.picked)} picked rows",
-    }
+    targets = _targets(info, len(view.picked))
     return {
         "layer": view.layer,
         "short": short_name(info),
@@ -201,12 +199,29 @@ def settings_panel(session: Session) -> dict[str, Any]:
         "range_search": settings.range_search,
         "compensation": lab.recipe.branch(branch).compensation if branch else None,
         "keep": settings.keep,
-        "summary": summary(settings),
+        "summary": summary(settings) if in_scope else "out of scope",
         "only_weights": info.operator != "linear",
         "apply_to": view.apply_to,
-        "targets": [{"id": key, "label": targets[key]} for key in APPLY_TO],
+        "targets": [
+            {"id": key, "label": targets[key]}
+            for key in APPLY_TO
+            if key != "picked" or view.picked or view.apply_to == "picked"
+        ],
         "choices": choices,
         "help": help_texts,
+    }
+
+
+def _targets(info: LayerInfo, picked: int) -> dict[str, str]:
+    """How far a change may reach, in words."""
+    stream = STREAM_NAMES.get(info.stream, info.stream)
+    in_block = info.index >= 0
+    return {
+        "layer": "this layer",
+        "kind": f"every {info.kind} of {stream or 'its kind'}" if in_block else "this layer's kind",
+        "block": f"this block ({stream} {info.index})" if in_block else "this block",
+        "all": "all in scope",
+        "picked": f"{picked} picked row{'' if picked == 1 else 's'}",
     }
 
 

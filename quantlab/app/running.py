@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 
 from quantlab.app.measure import panels
+from quantlab.app.messages import explain
 from quantlab.app.state import Session
 from quantlab.app.status import refusal, status
 from quantlab.app.work import LANE, Emit, Parts, stream
-from quantlab.errors import JobCancelledError, QuantLabError
 from quantlab.jobs import Job
 
 Work = Callable[[Session, Emit, Job], None]
 OVERTAKEN = "overtaken"
 """The key of the last thing a handler says whose job another one took the place of."""
-STOPPED = {"problem": "Stopped", "remedy": "What was measured before is kept. Press Run to go on."}
 
 
 def run_job(
@@ -70,16 +67,6 @@ def guarded(session: Session | None, do: Callable[[], Iterator[Parts]]) -> Itera
         else:
             session.message = explain(error)
             yield _settled(session)
-
-
-def explain(error: Exception) -> dict[str, str]:
-    """An error as the page shows it; a bug goes to the log in full."""
-    if isinstance(error, JobCancelledError):
-        return dict(STOPPED)
-    if isinstance(error, QuantLabError):
-        return {"problem": error.problem, "place": error.place, "remedy": error.remedy}
-    traceback.print_exception(error, file=sys.stderr)
-    return {"problem": "QuantLab failed at this", "remedy": "The former state holds; the log says why."}
 
 
 def _settled(session: Session) -> Parts:

@@ -76,7 +76,7 @@ class Session:
         handle: Secret name of the session; the tab keeps it to find its lab after a reload.
         lab: None until it is open.
         interactive: Whether edits are followed at once: a forward pass is short.
-        stale: Whether the recipe changed since the numbers were measured (large models run on demand).
+        stale: Whether the recipe changed since everything was last measured; then there is something to run.
         message: What went wrong last, for the person; "" for nothing.
     """
 
@@ -118,6 +118,16 @@ class Session:
         with self.lock:
             job.check()
             self.results = replace(self.results, **results)
+
+    def settle(self, job: Job) -> None:
+        """All that a job was to measure is there.
+
+        Raises:
+            JobCancelledError: It was stopped, so it is not.
+        """
+        with self.lock:
+            job.check()
+            self.stale = False
 
     def begin(self) -> Job:
         """A job for new work; the work that runs is stopped, because its result is no longer wanted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from quantlab.app.names import short_text
 from quantlab.app.work import stamped
 from quantlab.engine.presets import PRESETS
 from quantlab.figures.readable import duration
@@ -66,7 +67,8 @@ def _status(session: Session) -> dict[str, Any]:
         "text": _text(session),
         "fraction": round(job.fraction, 3) if job is not None else 0,
         "stopping": bool(job is not None and job.cancelled),
-        "run": lab is not None and session.stale and job is None,
+        "run": (lab is None or session.stale) and job is None,
+        "aging": session.results.evaluation is None and session.results.former is not None,
         "message": session.message,
         "undo": bool(lab is not None and lab.can_undo),
         "redo": bool(lab is not None and lab.can_redo),
@@ -91,9 +93,10 @@ def _text(session: Session) -> str:
             return "stopping"
         done, total, text = job.progress
         count = f" · {done} of {total}" if total > 1 else ""
+        text = short_text(text, lab.structure) if lab is not None else text
         return f"{text}{count}" if text else ("working" if lab is not None else "opening the lab")
     if lab is None:
-        return "no lab"
+        return "not open"
     if session.stale:
         cost = lab.estimate()
         number, unit = duration(cost.seconds + cost.diagnosis)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab.app.edits import branch_of, checked, edited
 from quantlab.app.names import distinct_names
+from quantlab.engine.scope import scope_layers
 from quantlab.figures.readable import short
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ COLUMNS: Mapping[str, str] = {
 FIXED = (1, 8, 9)
 """Columns nobody can type into."""
 _SETTINGS = {2: "weights", 3: "activations", 4: "rotation", 5: "smoothing", 6: "compensation", 7: "keep"}
-WIDTHS = ("56px", "124px", "40px", "40px", "72px", "96px", "64px", "76px", "72px", "72px")
+WIDTHS = ("58px", "148px", "36px", "36px", "60px", "84px", "56px", "68px", "64px", "70px")
 
 
 def rows(session: Session) -> list[list[Any]]:
@@ -38,6 +39,7 @@ def rows(session: Session) -> list[list[Any]]:
     settings = lab.recipe.layers(lab.structure)
     tre = results.diagnosis.layers if results.diagnosis is not None else {}
     profile = results.profile.layers if results.profile is not None else {}
+    inside = scope_layers(lab.recipe.scope, lab.structure)
     table = []
     names = distinct_names(lab.structure.layers.values())
     for name in lab.structure.layers:
@@ -53,8 +55,8 @@ def rows(session: Session) -> list[list[Any]]:
                 item.rotation != "none" and quantized,
                 item.smoothing is not None and quantized,
                 lab.recipe.branch(branch).compensation if branch else "–",
-                item.keep,
-                short(tre.get(name)),
+                item.keep and name in inside,
+                short(tre.get(name)) if quantized else "–",
                 short(profile[name].all.kurtosis) if name in profile else "–",
             ]
         )
@@ -65,6 +67,12 @@ def picked(session: Session, table: Sequence[Sequence[Any]]) -> frozenset[str]:
     """The layers whose first cell is ticked, in a table whose rows may be filtered or sorted."""
     names = _names(session.open_lab())
     return frozenset(names[row[1]] for row in table if len(row) > 1 and row[1] in names and row[0] is True)
+
+
+def named(session: Session, row: Any) -> str:
+    """The full name of the layer a row is of, or ""; a row comes from a browser and may be anything."""
+    label = row[1] if isinstance(row, list) and len(row) > 1 else None
+    return _names(session.open_lab()).get(label, "") if isinstance(label, str) else ""
 
 
 def recipe_from(session: Session, table: Sequence[Sequence[Any]]) -> Recipe:

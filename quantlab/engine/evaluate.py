@@ -102,6 +102,7 @@ class _Tally:
     outputs: dict[str, list[float]] = field(default_factory=dict)
     drift: dict[str, list[float]] = field(default_factory=dict)
     truth: dict[str, list[float]] = field(default_factory=dict)
+    baseline: dict[str, list[float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     has_truth: bool = False
 
@@ -117,11 +118,15 @@ class _Tally:
         self._drift(name, exact.prediction, rounded.prediction)
         if truth is not None:
             self.has_truth = True
-            self._truth(name, rounded.prediction, truth, icp=icp)
+            self._truth(name, rounded.prediction, truth, self.truth)
+            self._truth(name, exact.prediction, truth, self.baseline)
+            if icp and truth.depth.shape == rounded.prediction.depth.shape:
+                predicted = rounded.prediction
+                self._try(name, self.truth, lambda: _cloud(predicted, truth))
 
     def evaluation(self, packed_bytes: int, full_bytes: int) -> Evaluation:
         """The means."""
-        drift, truth = _means(self.drift), _means(self.truth)
+        drift, truth, baseline = _means(self.drift), _means(self.truth), _means(self.baseline)
         fields = ("point_error", "abs_rel", *(f"auc{degrees}" for degrees in THRESHOLDS))
         return Evaluation(
             ground_truth=Scores(**truth) if self.has_truth else None,
@@ -132,6 +137,7 @@ class _Tally:
             scenes=tuple(self.names),
             problems=tuple(self.problems),
             replayed=self.replayed,
+            baseline=Scores(**baseline) if self.has_truth else None,
         )
 
     def _drift(self, name: str, exact: Prediction, rounded: Prediction) -> None:
@@ -140,21 +146,17 @@ class _Tally:
         self._try(name, self.drift, lambda: {"abs_rel": depth_scores(rounded.depth, exact.depth).abs_rel})
         self._try(name, self.drift, lambda: camera_scores(rounded, exact.camera_from_world))
 
-    def _truth(self, name: str, predicted: Prediction, truth: Truth, *, icp: bool) -> None:
-        self._try(name, self.truth, lambda: camera_scores(predicted, truth.camera_from_world))
+    def _truth(self, name: str, predicted: Prediction, truth: Truth, table: dict[str, list[float]]) -> None:
+        self._try(name, table, lambda: camera_scores(predicted, truth.camera_from_world))
         if truth.depth.shape != predicted.depth.shape:
             sizes = [f"{shape[2]} x {shape[1]}" for shape in (truth.depth.shape, predicted.depth.shape)]
-            self.problems.append(
+            self._problem(
                 f"{name}: depth and points are not scored: the truth has {sizes[0]} pixels, the network {sizes[1]}"
             )
             return
         self._try(
-            name,
-            self.truth,
-            lambda: {"abs_rel": depth_scores(predicted.depth, truth.depth, truth.mask).abs_rel},
+            name, table, lambda: {"abs_rel": depth_scores(predicted.depth, truth.depth, truth.mask).abs_rel}
         )
-        if icp:
-            self._try(name, self.truth, lambda: _cloud(predicted, truth))
 
     def _try(
         self, name: str, table: dict[str, list[float]], compute: Callable[[], Mapping[str, float]]
@@ -162,10 +164,14 @@ class _Tally:
         try:
             found = compute()
         except (NumericError, MissingLibraryError) as error:
-            self.problems.append(f"{name}: {error}")
+            self._problem(f"{name}: {error}")
             return
         for key, value in found.items():
             table.setdefault(key, []).append(value)
+
+    def _problem(self, text: str) -> None:
+        if text not in self.problems:
+            self.problems.append(text)
 
 
 def _cloud(predicted: Prediction, truth: Truth) -> dict[str, float]:

@@ -64,6 +64,7 @@ class Evaluation:
         scenes: Names of the scenes averaged over.
         problems: What could not be scored and why, one sentence each (a cloud that collapsed, say).
         replayed: How many blocks were answered from memory, over all scenes.
+        baseline: What the full-precision network scores against the same truth, without what is on demand.
     """
 
     ground_truth: Scores | None
@@ -74,6 +75,7 @@ class Evaluation:
     scenes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     replayed: int = 0
+    baseline: Scores | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, with the field names as keys."""

@@ -37,10 +37,9 @@ def hub_file(name: str) -> Path:
     try:
         return Path(hf_hub_download(repository, file))
     except Exception as error:
-        # The hub's transport (requests before version 1, httpx since) brings errors of its own.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        # The hub's transport (requests before version 1, httpx since) brings errors of its own; they are long.
         raise CheckpointError(
-            f"{name} is not on this machine and cannot be downloaded: {reason}",
-            place=f"https://huggingface.co/{repository}/blob/main/{file}",
-            remedy=f"Connect to the network, or put that file at {models_folder() / (name + '.safetensors')}.",
+            f"{name} is not on this machine and cannot be downloaded ({type(error).__name__})",
+            place=f"https://huggingface.co/{repository}",
+            remedy=f"Connect to the network, or save its {file} as {models_folder() / (name + '.safetensors')}.",
         ) from error

@@ -114,6 +114,8 @@ class FakeLab:
     interactive: bool = True
     seconds: float = 0.0
     fails: str = ""
+    error: Exception | None = None
+    sampled: bool = True
 
     def __post_init__(self):
         self.structure = make_structure()
@@ -146,7 +148,7 @@ class FakeLab:
     def _work(self, name, job):
         self.calls.append(name)
         if self.fails == name:
-            raise RuntimeError("planted")
+            raise self.error or RuntimeError("planted")
         steps = max(1, int(self.seconds / 0.02))
         for step in range(steps):
             if job is not None:
@@ -181,7 +183,8 @@ class FakeLab:
         size = 1000 + sum(
             item.weights for item in self.recipe.layers(self.structure).values() if item.quantized
         )
-        return Evaluation(truth, drift, 0.041, size * 1000, 4_000_000, ("demo",))
+        full = Scores(auc30=0.82, auc15=0.7, auc5=0.42, auc3=0.2, abs_rel=0.05)
+        return Evaluation(truth, drift, 0.041, size * 1000, 4_000_000, ("demo",), baseline=full)
 
     def compare(self, scene=0, *, job=None):
         self._work("compare", job)
@@ -200,6 +203,8 @@ class FakeLab:
         absmax = {step: np.geomspace(20, 0.5, 32).astype(np.float32) for step in steps}
         land = {step: np.random.default_rng(0).normal(size=(32, 16)).astype(np.float32) for step in steps}
         grid = np.linspace(-12, 12, 15, dtype=np.float32)
+        if not self.sampled:
+            steps, absmax, land = {}, {}, {}
         return LayerView(
             name=name,
             settings=settings,
@@ -223,7 +228,10 @@ class FakeLab:
     def plan(self):
         settings = self.recipe.layers(self.structure).values()
         return SimpleNamespace(
-            bytes=sum(1056 * item.weights // 8 for item in settings), full_bytes=60_000, warnings=()
+            bytes=sum(1056 * item.weights // 8 for item in settings),
+            full_bytes=60_000,
+            warnings=(),
+            quantized=tuple(item for item in settings if item.quantized),
         )
 
     def estimate(self):

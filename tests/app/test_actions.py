@@ -57,7 +57,7 @@ def test_a_toggle_moves_layer_numbers_clouds_and_map_and_can_be_undone(open_benc
     assert parts["compare"]["payload"] != bench.first["compare"]["payload"]
     error = parts["numbers"]["items"][0]
     assert error["trend"] == "better"
-    assert error["note"] == f"was {bench.first['numbers']['items'][0]['value']}"
+    assert error["note"] == f"was {bench.first['numbers']['items'][0]['value']} %"
     names = [trace["name"] for trace in json.loads(parts["layer"])["figure"]["data"]]
     assert {"rotated", "before"} <= set(names)
     assert parts["status"]["undo"]
@@ -71,7 +71,7 @@ def test_a_refused_change_says_why_and_the_control_springs_back(open_bench):
     bench = open_bench()
     before = bench.lab.recipe
     parts = shown(bench.actions.act("page", {"do": "set", "changes": {"weights": 99}}))
-    assert "weights cannot be 99" in parts["status"]["message"]["problem"]
+    assert "Weights cannot be 99" in parts["status"]["message"]["problem"]
     assert parts["settings"]["weights"] == 4
     assert bench.lab.recipe == before
     shown(bench.actions.act("page", {"do": "set", "changes": {"weights": 8}}))
@@ -186,7 +186,7 @@ def test_a_large_model_opens_without_running_anything_and_its_settings_can_be_ch
 def test_a_model_that_cannot_be_loaded_leaves_the_one_that_is_open(open_bench):
     bench = open_bench()
     parts = shown(bench.actions.act("page", {"do": "model", "value": "vggt-1b"}))
-    assert "not in the cache" in parts["status"]["message"]["problem"]
+    assert "Not in the cache" in parts["status"]["message"]["problem"]
     assert parts["head"]["model"] == "mini", "the choice springs back"
     assert bench.session.lab is bench.lab
 

@@ -105,6 +105,7 @@ def test_auc_is_taken_scene_by_scene_and_then_averaged(scenes: list[Scene]) -> N
         exact[1],
     ]
     result = scored(scenes, exact, rounded)
+    assert result.baseline.auc5 == 1, "full precision is scored against the truth by itself"
     rotation, translation = camera_errors(cameras, exact[0].prediction.camera_from_world)
     for degrees, found in ((30, result.full_precision.auc30), (5, result.full_precision.auc5)):
         assert found == pytest.approx((auc(rotation, translation, degrees) + 1) / 2)

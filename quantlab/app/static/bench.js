@@ -21,6 +21,7 @@ const PANELS = {
 
 /** Draws one panel into `host`; `gradio` is {props, watch, send} of its component. */
 export function mount(kind, host, gradio) {
+  host.classList.add("ql-unfilled"); // its controls keep their place, unseen, until they have something to show
   const draw = PANELS[kind](host, { ...gradio, config: gradio.props.config });
   let newest = 0;
   const update = () => {
@@ -28,6 +29,7 @@ export function mount(kind, host, gradio) {
     if (number <= newest) return; // nothing yet, or what another handler has replaced since
     newest = number;
     host.querySelector(":scope > .ql-waiting")?.remove();
+    host.classList.remove("ql-unfilled");
     draw(read(value));
     host.dataset.number = number; // for tests: which state is on the screen
   };

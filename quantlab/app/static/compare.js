@@ -4,17 +4,17 @@ import { Choice, make, setText } from "./dom.js";
 export function mountCompare(host, { send }) {
   const left = new Choice("Left side", (value) => send({ do: "left", value }));
   const right = new Choice("Right side", (value) => send({ do: "right", value }));
-  const note = make("span", { class: "ql-quiet ql-scene-note", "data-testid": "scene-note" });
+  const note = make("p", { class: "ql-quiet ql-scene-note", "data-testid": "scene-note" });
   const stage = make("div", { class: "ql-stage" }, make("div", { class: "quantlab-viewer" }));
   const sides = make("div", { class: "ql-sides", hidden: true }, side("left", left), side("right", right));
-  host.append(make("header", {}, make("h2", {}, "Compare"), note, sides), stage);
+  host.append(make("header", {}, make("h2", {}, "Compare"), sides), note, stage);
   const viewer = attach(stage);
   return (value) => {
     sides.hidden = value.sides.length === 0;
     left.show(value.sides, value.left);
     right.show(value.sides, value.right);
     setText(note, value.stale && value.payload ? "The clouds are from before the changes that wait." : value.notes.join("; "));
-    note.title = note.textContent;
+    note.hidden = note.textContent === "";
     viewer.show({ payload: value.payload, message: value.message ?? "" });
   };
 }
@@ -32,7 +32,7 @@ function attach(stage) {
   );
   return {
     async show(value) {
-      props.value = value.payload ? value : { message: value.message };
+      props.value = value; // no payload takes the former clouds away
       await ready;
       await told();
       stage.dataset.cloud = value.payload; // for tests: which clouds are on the screen

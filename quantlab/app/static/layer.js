@@ -3,7 +3,7 @@ import { make, Segments, setText } from "./dom.js";
 import { Plot } from "./plot.js";
 
 export function mountLayer(host, { config, send }) {
-  const title = make("h2", { "data-testid": "layer-name" });
+  const title = make("h2", { class: "ql-name", "data-testid": "layer-name" });
   const facts = make("p", { class: "ql-quiet ql-facts" });
   const panels = new Segments("What to show of the layer", (value) => send({ do: "panel", value }));
   const canvas = make("div", { class: "ql-plot", "data-testid": "histogram" });

@@ -22,7 +22,7 @@ export function mountMap(host, { config, send }) {
       "div",
       { class: "ql-map-body" },
       make("div", { class: "ql-plot-frame" }, canvas),
-      make("div", { class: "ql-worst-frame" }, make("h3", {}, "Worst layers ", measure), list, note),
+      make("div", { class: "ql-worst-frame" }, make("h3", {}, "Worst layers by ", measure), list, note),
     ),
   );
   const plot = new Plot(canvas, config, select);

@@ -1,8 +1,6 @@
 // The strip of numbers: value, unit, and the change since the last state.
 import { make } from "./dom.js";
 
-const MARKS = { better: "▲ better", worse: "▼ worse", same: "unchanged" };
-
 export function mountNumbers(host) {
   const strip = make("dl", { class: "ql-tiles", "data-testid": "numbers" });
   const problems = make("p", { class: "ql-note" });
@@ -14,14 +12,14 @@ export function mountNumbers(host) {
   };
 }
 
-function tile({ label, value, unit, note, trend, help }) {
+function tile({ label, value, unit, note, base, trend, help }) {
   const figure = value === "" ? make("dd", { class: "ql-none" }, "–") : make("dd", {}, value, make("small", {}, unit ? ` ${unit}` : ""));
   const change = make("dd", { class: `ql-change ql-${trend || "plain"}` }, changed(note, trend));
-  return make("div", { title: help, "data-number": label }, make("dt", {}, label), figure, change);
+  const against = make("dd", { class: "ql-change" }, base);
+  return make("div", { title: help, "data-number": label }, make("dt", {}, label), figure, change, against);
 }
 
-/** The former value in brackets, and the direction in words: colour alone would not reach everyone. */
+/** What it was, and in words whether that is better: an arrow would point up where a number falls. */
 function changed(note, trend) {
-  if (!trend) return note || " ";
-  return trend === "same" ? `(${note})` : `(${note}) ${MARKS[trend].split(" ")[0]}`;
+  return trend && trend !== "same" ? `${note}, ${trend}` : note;
 }

@@ -41,6 +41,8 @@ export class Plot {
     const colours = getComputedStyle(document.body);
     const { data, layout } = painted(figure, colours);
     await Plotly.react(this.element, data, layout, this.config);
+    // Tools for the mouse; a keyboard should not have to walk past a dozen of them.
+    for (const tool of this.element.querySelectorAll(".modebar-btn")) tool.tabIndex = -1;
     if (this.pick && !this.#listening) {
       this.#listening = true;
       this.element.on("plotly_click", (event) => {

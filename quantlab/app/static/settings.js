@@ -40,7 +40,11 @@ export function mountSettings(host, { send }) {
     make("div", { class: "ql-settings-name" }, title, summary),
     ...Object.values(fields),
     make("span", { class: "ql-spring" }),
-    field("apply to", target.element),
+    make(
+      "span",
+      { title: "How far a change in this row reaches" },
+      field("apply to", target.element),
+    ),
   );
   return (value) => {
     host.classList.toggle("ql-empty", !value.layer);

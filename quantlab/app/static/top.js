@@ -2,6 +2,13 @@
 import { Choice, make, setText } from "./dom.js";
 
 const KEPT = "quantlab-lab";
+const TABS = {
+  bench: "The map of the network and the opened layer",
+  modules: "Every layer in one table, to change many at once",
+  recipe: "The recipe as YAML and as Python",
+  notes: "What the lab shows, and what it does not",
+};
+const USUAL_BITS = 4;
 const BITS = [2, 3, 4, 5, 6, 7, 8].map((bits) => ({ id: String(bits), label: String(bits) }));
 
 export function mountHead(host, { send }) {
@@ -16,40 +23,45 @@ export function mountHead(host, { send }) {
   send({ do: "ready", handle: sessionStorage.getItem(KEPT) ?? "" });
   return (value) => {
     sessionStorage.setItem(KEPT, value.handle);
+    for (const [name, help] of Object.entries(TABS)) {
+      document.getElementById(`ql-${name}-tab-button`)?.setAttribute("title", help);
+    }
     model.show(value.models.map((item) => ({ ...item, help: item.note })), value.model);
     scene.show(value.scenes, value.scene);
   };
 }
 
 export function mountStatus(host, { send }) {
-  const preset = new Choice("Preset", () => choose());
-  const weights = new Choice("Bits per weight of the preset", () => choose(), "ql-narrow");
-  const activations = new Choice("Bits per activation of the preset", () => choose(), "ql-narrow");
-  const choose = () =>
-    send({
-      do: "preset",
-      name: preset.element.value,
-      weights: Number(weights.element.value),
-      activations: Number(activations.element.value),
-    });
+  const last = { weights: USUAL_BITS, activations: USUAL_BITS }; // full precision has 16; what follows it wants these
+  const preset = new Choice("Preset", (name) => send({ do: "preset", name, ...last }));
+  const bitsChoice = (label, name) =>
+    new Choice(label, (value) => send({ do: "preset", name: preset.element.value, ...last, [name]: Number(value) }), "ql-narrow");
+  const weights = bitsChoice("Bits per weight of the preset", "weights");
+  const activations = bitsChoice("Bits per activation of the preset", "activations");
   const undo = button("Undo", "Undo the last change (Ctrl+Z)", () => send({ do: "undo" }));
   const redo = button("Redo", "Redo (Ctrl+Shift+Z)", () => send({ do: "redo" }));
   const run = button("Run", "Measure under the recipe that is set", () => send({ do: "run" }));
   const stop = button("Stop", "Stop what runs; what was measured before is kept", () => send({ do: "stop" }));
+  run.hidden = stop.hidden = true;
   run.classList.add("ql-primary");
   const text = make("span", { class: "ql-state-text", role: "status", "data-testid": "state" });
   const bar = make("progress", { max: 1, value: 0, "aria-label": "Progress" });
   const message = messageBar(() => send({ do: "dismiss" }));
   host.append(
-    make("label", { class: "ql-field" }, make("span", {}, "preset"), preset.element),
-    make("label", { class: "ql-field" }, make("span", {}, "W"), weights.element),
-    make("label", { class: "ql-field" }, make("span", {}, "A"), activations.element),
-    make("span", { class: "ql-pair" }, undo, redo),
+    make(
+      "span",
+      { class: "ql-of-lab" },
+      make("label", { class: "ql-field" }, make("span", {}, "preset"), preset.element),
+      make("label", { class: "ql-field" }, make("span", {}, "W"), weights.element),
+      make("label", { class: "ql-field" }, make("span", {}, "A"), activations.element),
+      make("span", { class: "ql-pair" }, undo, redo),
+    ),
     make("span", { class: "ql-state" }, text, bar),
     make("span", { class: "ql-slot" }, run, stop),
     button("◐", "Light or dark", turnTheme),
   );
-  document.body.append(message.element);
+  const page = host.closest("#ql");
+  page.append(message.element);
   recallTheme();
   bindKeys(send);
   return (value) => {
@@ -66,6 +78,10 @@ export function mountStatus(host, { send }) {
     const bits = (chosen) => (chosen === 16 ? [...BITS, { id: "16", label: "16" }] : BITS);
     weights.show(bits(value.weights), value.weights);
     activations.show(bits(value.activations), value.activations);
+    weights.element.disabled = activations.element.disabled = value.preset === "full_precision";
+    for (const name of Object.keys(last)) if (value[name] < 16) last[name] = value[name];
+    host.classList.toggle("ql-no-lab", !value.preset);
+    page.dataset.aging = String(value.aging);
     undo.disabled = !value.undo;
     redo.disabled = !value.redo;
     stop.hidden = !value.busy;

@@ -1,0 +1,106 @@
+"""What the page says while it waits, when work was stopped and where there is nothing to draw, on invented labs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from quantlab.errors import JobCancelledError
+
+
+def told(stream):
+    """The last that was said of every part of the page."""
+    parts = {}
+    for changed in stream:
+        parts.update(changed)
+    return {name: value["value"] for name, value in parts.items() if name != "overtaken"}
+
+
+@pytest.fixture
+def opened(bench):
+    """A bench whose page has opened its lab."""
+
+    def build():
+        built = bench()
+        told(built.actions.act("page", {"do": "ready"}))
+        built.session = built.store.of("page")
+        built.lab = built.session.lab
+        return built
+
+    return build
+
+
+def test_work_stopped_after_the_numbers_can_still_be_run(opened):
+    bench = opened()
+    bench.lab.fails, bench.lab.error = "diagnose", JobCancelledError("stopped")
+    parts = told(bench.actions.act("page", {"do": "set", "changes": {"rotation": True}}))
+    assert parts["numbers"]["stale"] is False
+    assert parts["compare"]["stale"] is False
+    assert "Run" in parts["status"]["message"]["remedy"]
+    assert parts["status"]["run"]
+    bench.lab.fails = ""
+    assert told(bench.actions.act("page", {"do": "run"}))["status"]["run"] is False
+
+
+def test_a_lab_stopped_before_it_opened_is_opened_by_run(bench):
+    bench = bench()
+    stopped = bench.workshop.first_lab
+    bench.workshop.first_lab = lambda job: (job.cancel(), job.check())
+    parts = told(bench.actions.act("page", {"do": "ready"}))
+    assert parts["status"]["message"]["problem"] == "Stopped"
+    assert parts["status"]["run"]
+    bench.workshop.first_lab = stopped
+    assert told(bench.actions.act("page", {"do": "run"}))["compare"]["payload"]
+
+
+def test_numbers_and_clouds_fade_only_until_the_new_ones_are_there(opened):
+    bench = opened()
+    seen = []
+    for parts in bench.actions.act("page", {"do": "set", "changes": {"rotation": True}}):
+        seen += [parts["status"]["value"]["aging"]] if "status" in parts else []
+    assert seen[0] is True
+    assert seen[-1] is False
+
+
+def test_another_model_takes_the_former_clouds_away_until_its_own_are_there(opened):
+    bench = opened()
+    clouds = [
+        parts["compare"]["value"]
+        for parts in bench.actions.act("page", {"do": "model", "value": "mini-outliers"})
+        if "compare" in parts
+    ]
+    assert clouds[0]["payload"] == ""
+    assert "Reconstructing" in clouds[0]["message"]
+    assert clouds[-1]["payload"]
+
+
+def test_a_layer_without_samples_says_so_on_every_panel(opened, capsys):
+    bench = opened()
+    bench.lab.sampled = False
+    told(bench.actions.act("page", {"do": "select", "layer": "depth_head.projects.0"}))
+    for panel in ("histogram", "channels", "landscape", "search"):
+        parts = json.loads(told(bench.actions.act("page", {"do": "panel", "value": panel}))["layer"])
+        assert parts["figure"] is None
+        assert parts["message"]
+        assert "Measuring" not in parts["message"]
+        assert parts["reading"]
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_went_wrong_first_is_not_hidden_by_a_view_that_fails_then(opened, monkeypatch):
+    bench = opened()
+    monkeypatch.setattr("quantlab.figures.outlier_map", lambda *_args, **_settings: 1 / 0)
+    parts = told(bench.actions.act("page", {"do": "scene", "value": "/etc"}))
+    assert "not on the list" in parts["status"]["message"]["problem"]
+
+
+def test_a_row_of_the_table_opens_its_layer_and_a_forged_one_opens_nothing(opened):
+    from quantlab.app import table
+
+    bench = opened()
+    row = table.rows(bench.session)[5]
+    parts = told(bench.actions.open_row("page", row))
+    assert parts["settings"]["layer"] == list(bench.lab.structure.layers)[5]
+    for forged in (None, [], [1, []], [True, "no such layer"], {"1": 2}):
+        assert told(bench.actions.open_row("page", forged)) == {}
