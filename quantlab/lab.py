@@ -90,6 +90,12 @@ class Lab(Desk):
         self._recent: OrderedDict[Hashable, Any] = OrderedDict()
         self._tail_errors: Known = {}
 
+    def __repr__(self) -> str:
+        scenes = f"{len(self.calibration)} calibration and {len(self.evaluation)} evaluation scenes"
+        return (
+            f"Lab({self.name!r}, {len(self.structure.layers)} layers, {scenes}, recipe {self.recipe.name!r})"
+        )
+
     # -- what it is ---------------------------------------------------------------------------------------------
 
     @property

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from quantlab.engine.quantize import quantize
 from quantlab.engine.recipe import Recipe
-from quantlab.errors import JobCancelledError, NumericError, RecipeError, SceneError
+from quantlab.errors import CheckpointError, JobCancelledError, NumericError, RecipeError, SceneError
 from quantlab.jobs import Job
 from quantlab.lab import Lab
 from quantlab.models.layers import Block
@@ -69,8 +70,8 @@ def test_every_layer_of_mini_gets_a_profile_with_its_token_kinds(lab: Lab) -> No
 def test_the_full_precision_recipe_changes_nothing_bit_for_bit(lab: Lab) -> None:
     lab.recipe = Recipe.preset("full_precision")
     drift = lab.evaluate().full_precision
-    assert drift.point_error is not None
-    assert drift.point_error < 1e-12
+    assert drift.point_error == 0
+    assert lab.compare().point_error == 0
     assert set(drift.outputs.values()) == {0.0}
 
 
@@ -188,6 +189,41 @@ def test_a_predict_function_says_how_a_module_is_run() -> None:
         predict=lambda network, batch: {"twice": 2 * network(batch["x"])},
     )
     assert set(lab.evaluate().full_precision.outputs) == {"twice"}
+
+
+@pytest.mark.bad_input
+def test_a_pattern_that_matches_nothing_is_a_slip_and_is_refused(lab: Lab) -> None:
+    before = lab.recipe
+    with pytest.raises(RecipeError, match=r"matches nothing.*global_blocks"):
+        lab.set("aggregator.globl_blocks.1.mlp.fc2", keep=True)
+    assert lab.recipe == before
+
+
+@pytest.mark.bad_input
+def test_what_is_no_model_no_recipe_or_no_scene_is_refused_in_words(lab: Lab) -> None:
+    with pytest.raises(CheckpointError, match="str is no model"):
+        Lab("mini")  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="int is no recipe"):
+        lab.recipe = 3  # type: ignore[assignment]
+    with pytest.raises(RecipeError, match="str is no recipe"):
+        quantize(Mlp(), "rtn")  # type: ignore[arg-type]
+    with pytest.raises(SceneError, match="no such scene"):
+        Lab(lab.model, "demmo")
+
+
+def test_scenes_may_be_named_and_a_lab_says_what_it_is(lab: Lab) -> None:
+    named = Lab(lab.model, evaluation="rooms:1")
+    assert len(named.evaluation) == 1
+    assert repr(named).startswith("Lab('mini', ")
+    assert (
+        max(len(repr(thing)) for thing in (lab.evaluation[0], lab.profile(), lab.profile().worst(1)[0])) < 160
+    )
+
+
+def test_a_module_in_training_mode_stays_so() -> None:
+    module = Mlp().train()
+    Lab(module, calibration=[torch.ones(4, 12)]).evaluate()
+    assert module.training
 
 
 @pytest.mark.bad_input

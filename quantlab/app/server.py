@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import sys
 import threading
 import time
 import webbrowser
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,7 +175,8 @@ def _run(
             webbrowser.open(address)
 
     threading.Thread(target=announce, daemon=True).start()
-    server.run(sockets=[listener])
+    with suppress(KeyboardInterrupt, asyncio.CancelledError):  # Ctrl+C is how one leaves, not a fault
+        server.run(sockets=[listener])
 
 
 def _keep_to_ourselves() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +76,12 @@ class LayerProfile:
     weight: TokenStats
     weight_channel_max: NDArray[np.float32]
 
+    def __repr__(self) -> str:
+        stats = self.all
+        return (
+            f"{self.name}: kurtosis {stats.kurtosis:.3g}, max {stats.max:.3g}, max/p99.9 {stats.max_p999:.3g}"
+        )
+
     @property
     def all(self) -> TokenStats:
         """The statistics over all tokens."""
@@ -96,9 +102,13 @@ class Profile:
     scenes: tuple[str, ...] = field(default=())
     seconds: float = 0.0
 
-    def worst(self, count: int = 10) -> list[LayerProfile]:
-        """The layers whose inputs have the largest kurtosis, largest first."""
-        return sorted(self.layers.values(), key=lambda layer: -layer.all.kurtosis)[:count]
+    def __repr__(self) -> str:
+        return f"Profile({len(self.layers)} layers on {len(self.scenes)} scenes, {self.seconds:.1f} s)"
+
+    def worst(self, count: int = 10, *, streams: Collection[str] | None = None) -> list[LayerProfile]:
+        """The layers whose inputs have the largest kurtosis, largest first; of some ``streams``, or of all."""
+        chosen = [layer for layer in self.layers.values() if streams is None or layer.stream in streams]
+        return sorted(chosen, key=lambda layer: -layer.all.kurtosis)[:count]
 
     def save(self, path: str | Path) -> None:
         """Write it to a .npz file; see `quantlab.calibration.profile_file`."""

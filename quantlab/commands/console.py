@@ -36,7 +36,9 @@ def stage(title: str) -> Iterator[Job]:
 
         def show(job: Job) -> None:
             _, total, text = job.progress
-            bar.update(task, completed=round(job.fraction * total), total=total or None, step=Text(printable(text)))
+            bar.update(
+                task, completed=round(job.fraction * total), total=total or None, step=Text(printable(text))
+            )
 
         yield Job(show)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ def run(model: ModelChoice, scenes: SceneChoice, recipe: RecipeChoice, *, json_f
         "model": shown.name,
         "scenes": list(profile.scenes),
         "recipe": json.loads(chosen.to_json()),
-        "layers": layer_records(profile, diagnosis),
+        "layers": layer_records(profile, diagnosis, lab.plan().quantized),
         "branches": branch_records(diagnosis, lab.structure.branches),
     }
     if json_file is not None:
@@ -47,9 +47,15 @@ def run(model: ModelChoice, scenes: SceneChoice, recipe: RecipeChoice, *, json_f
     _print(f"{shown.name} on {names(loaded)}", result, label(chosen))
 
 
-def layer_records(profile: Profile, diagnosis: Diagnosis) -> list[dict[str, Any]]:
-    """One record a layer, in execution order: its place, the statistics of all its input tokens, and of each kind."""
-    return [_layer(layer, diagnosis.layers.get(layer.name)) for layer in profile.layers.values()]
+def layer_records(profile: Profile, diagnosis: Diagnosis, quantized: Collection[str]) -> list[dict[str, Any]]:
+    """One record a layer, in execution order: its place, the statistics of all its input tokens, and of each kind.
+
+    A layer that the recipe leaves in full precision has no TRE: null.
+    """
+    return [
+        _layer(layer, diagnosis.layers.get(layer.name) if layer.name in quantized else None)
+        for layer in profile.layers.values()
+    ]
 
 
 def branch_records(diagnosis: Diagnosis, branches: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -80,7 +86,8 @@ def _statistics(stats: TokenStats) -> dict[str, Any]:
 
 
 def _print(title: str, result: Mapping[str, Any], recipe: str) -> None:
-    layers = sorted(result["layers"], key=lambda layer: -layer["kurtosis"])[:WORST]
+    # What the recipe rounds comes first: a heavy tail that nothing rounds costs nothing.
+    layers = sorted(result["layers"], key=lambda layer: (layer["tre"] is None, -layer["kurtosis"]))[:WORST]
     columns = ("layer", "kurtosis", "max", "max/p99.9", "TRE", "largest in")
     rows = [
         (
@@ -93,7 +100,10 @@ def _print(title: str, result: Mapping[str, Any], recipe: str) -> None:
         )
         for layer in layers
     ]
-    note = f"{len(layers)} of {len(result['layers'])} layers, heaviest tails first; a normal one has kurtosis 3.\n"
+    note = (
+        f"{len(layers)} of {len(result['layers'])} layers: those that {recipe} rounds, heaviest tails first; "
+        "a normal one has kurtosis 3. --json has them all.\n"
+    )
     table(f"Layer inputs of {title}", columns, rows, note=note)
     branches = sorted(result["branches"], key=lambda branch: -(branch["tre"] or 0.0))[:WORST]
     table(

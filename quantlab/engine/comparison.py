@@ -48,7 +48,10 @@ def pair(
     """
     kept = valid_mask(quantized.points, full_precision.points)
     fit = umeyama(quantized.points[kept], full_precision.points[kept])
-    moved = fit.apply(quantized.points)
+    same = np.array_equal(quantized.points, full_precision.points)
+    moved = (
+        quantized.points if same else fit.apply(quantized.points)
+    )  # no alignment rounding where nothing moved
     errors = np.linalg.norm(moved - full_precision.points.astype(np.float64), axis=-1)
     errors[~kept] = np.nan
     scale = diagonal(full_precision.points[kept])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 from torch import Tensor
 
 from quantlab.engine.subject import Subject
 from quantlab.errors import SceneError
-from quantlab.scenes.load import load_scene
+from quantlab.scenes.load import load_scene, load_scenes
 from quantlab.scenes.scene import Scene
 from quantlab.scenes.synthetic import rooms
 
@@ -42,5 +43,7 @@ def scenes_for(
 
 
 def _listed(given: Any) -> Sequence[Any] | None:
-    """One scene or input may come without a list around it."""
-    return [given] if isinstance(given, Scene | Tensor | Mapping | str) else given
+    """One scene or input may come without a list around it; a name is loaded, as "demo", "rooms:4" or a folder."""
+    if isinstance(given, str | PathLike):
+        return load_scenes(given)
+    return [given] if isinstance(given, Scene | Tensor | Mapping) else given

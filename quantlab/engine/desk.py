@@ -9,8 +9,10 @@ from contextlib import ExitStack
 from typing import Any
 
 from quantlab.engine.history import History
-from quantlab.engine.plan import Plan, plan
-from quantlab.engine.recipe import Recipe
+from quantlab.engine.plan import Plan, plan, unmatched
+from quantlab.engine.recipe import Recipe, Rule
+from quantlab.engine.settings import Settings
+from quantlab.errors import RecipeError
 from quantlab.models.structure import Structure
 
 
@@ -44,9 +46,11 @@ class Desk(ABC):
         """Change the settings of the layers and branches whose names match ``pattern``.
 
         Raises:
-            RecipeError: An unknown or impossible setting; nothing is changed then.
+            RecipeError: An unknown or impossible setting, or a pattern that matches nothing; nothing is changed then.
         """
-        self._move(lambda history: history.push(self._possible(history.now.set(pattern, **settings))))
+        self._move(
+            lambda history: history.push(self._possible(self._changed(history.now, pattern, settings)))
+        )
 
     def undo(self) -> None:
         """Go back to the recipe before; nothing at the beginning."""
@@ -87,8 +91,22 @@ class Desk(ABC):
 
     def _possible(self, recipe: Recipe) -> Recipe:
         """The recipe, unless it cannot be carried out: then it is refused before anything changes."""
+        if not isinstance(recipe, Recipe):
+            raise RecipeError(
+                f"a {type(recipe).__name__} is no recipe",
+                remedy="Use ql.Recipe.preset('rtn'), or ql.Recipe.load(file).",
+            )
         plan(self.structure, recipe)
         return recipe
+
+    def _changed(self, recipe: Recipe, pattern: str, settings: dict[str, Any]) -> Recipe:
+        """The recipe with a rule added; a rule that would change nothing is a slip of the pen."""
+        problem = unmatched(self.structure, Rule(pattern, Settings(settings, place=pattern)))
+        if problem:
+            raise RecipeError(
+                problem, remedy="The names are in lab.structure.layers and lab.structure.branches."
+            )
+        return recipe.set(pattern, **settings)
 
     def _move(self, change: Callable[[History], History]) -> None:
         with self._state:

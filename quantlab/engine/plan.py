@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from math import gcd
 from typing import TYPE_CHECKING
 
-from quantlab.engine.recipe import Recipe
+from quantlab.engine.recipe import Recipe, Rule
 from quantlab.engine.settings import (
     BRANCH_FIELDS,
     FULL_PRECISION,
@@ -114,7 +114,7 @@ def plan(structure: Structure, recipe: Recipe) -> Plan:
         branches=branches,
         bytes=sum(layer.bytes for layer in layers.values()) + corrections,
         full_bytes=sum(layer.full_bytes for layer in layers.values()),
-        warnings=(*_unmatched(structure, recipe), *_idle(layers, recipe)),
+        warnings=(*_warnings(structure, recipe), *_idle(layers, recipe)),
     )
 
 
@@ -205,18 +205,22 @@ def _require_groups(structure: Structure, layers: Mapping[str, LayerPlan]) -> No
         )
 
 
-def _unmatched(structure: Structure, recipe: Recipe) -> list[str]:
-    """Rules that match nothing they could change, with the name they may have meant."""
-    warnings = []
-    for rule in recipe.rules:
-        names = [
-            *(structure.layers if set(rule.settings) & set(LAYER_FIELDS) else ()),
-            *(structure.branches if set(rule.settings) & set(BRANCH_FIELDS) else ()),
-        ]
-        if not any(rule.matches(name) for name in names):
-            near = get_close_matches(rule.pattern, names, n=1)
-            meant = f". Did you mean {near[0]!r}?" if near else ""
-            warnings.append(f"the rule for {rule.pattern!r} matches nothing{meant}")
+def unmatched(structure: Structure, rule: Rule) -> str:
+    """What is wrong with a rule that matches nothing it could change, with the name it may have meant; else ""."""
+    names = [
+        *(structure.layers if set(rule.settings) & set(LAYER_FIELDS) else ()),
+        *(structure.branches if set(rule.settings) & set(BRANCH_FIELDS) else ()),
+    ]
+    if any(rule.matches(name) for name in names):
+        return ""
+    near = get_close_matches(rule.pattern, names, n=1)
+    meant = f", was {near[0]!r} meant?" if near else ""
+    return f"the rule for {rule.pattern!r} matches nothing{meant}"
+
+
+def _warnings(structure: Structure, recipe: Recipe) -> list[str]:
+    """Rules that match nothing."""
+    warnings = [problem for rule in recipe.rules if (problem := unmatched(structure, rule))]
     if recipe.rules and len(warnings) == len(recipe.rules):
         warnings.append("no rule matches: the recipe was probably made for another model")
     return warnings

@@ -31,7 +31,7 @@ _Key = tuple[LayerSettings, int]
 def quantize(
     module: nn.Module,
     recipe: Recipe,
-    calibration: Sequence[Any] | Tensor = (),
+    calibration: Sequence[Any] | Tensor | None = None,
     *,
     predict: Callable[[nn.Module, Any], Any] | None = None,
     job: Job | None = None,
@@ -51,7 +51,9 @@ def quantize(
         NumericError: A weight or an activation is NaN or infinite; names the layer.
         CheckpointError: The module is quantized already.
     """
-    inputs = [calibration] if isinstance(calibration, Tensor) else list(calibration)
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"a {type(recipe).__name__} is no recipe", remedy="Use ql.Recipe.preset('rtn').")
+    inputs = [calibration] if isinstance(calibration, Tensor) else list(calibration or ())
     quantizer = Quantizer(module, describe(module), Calibration(inputs, predict))
     quantizer.apply(recipe, job)
     return quantizer.network

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quantlab.errors import SceneError
+from quantlab.errors import CheckpointError, SceneError
 from quantlab.models.model import Model
 from quantlab.models.prediction import Prediction
 from quantlab.models.structure import Structure, TokenLayout, describe
@@ -24,7 +24,7 @@ class Subject:
 
     Attributes:
         name: What people call it.
-        network: In evaluation mode; never changed.
+        network: Never changed and never run: its twins are, in evaluation mode.
         structure: Its layers, branches and blocks.
         prepare: From a scene (or whatever the network eats) to the network's input.
         run: ``run(network, input)`` gives outputs by name; the network may be a quantized twin.
@@ -49,13 +49,20 @@ def subject_of(model: Model | nn.Module, predict: Predict | None = None) -> Subj
     """Wrap a Model, or any module together with ``predict(module, input)`` (default: call it).
 
     The outputs of a bare module may be a tensor, or a tuple or mapping of tensors.
+
+    Raises:
+        CheckpointError: It is neither.
     """
     if isinstance(model, Model):
         return _subject_of_model(model)
+    if not isinstance(model, nn.Module):
+        raise CheckpointError(
+            f"a {type(model).__name__} is no model", remedy="Pass ql.load_model('mini'), or a torch module."
+        )
     call = predict or _call
     return Subject(
         name=type(model).__name__,
-        network=model.eval(),
+        network=model,
         structure=describe(model),
         prepare=_pictures_or_input,
         run=lambda network, value: named_outputs(call(network, value)),

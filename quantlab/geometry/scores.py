@@ -204,6 +204,8 @@ def point_error(quantized: ArrayLike, full_precision: ArrayLike, mask: ArrayLike
         NumericError: The maps do not pair, a point in the mask is not finite, or a cloud is degenerate.
     """
     errors = paired_errors(quantized, full_precision, mask)
+    if np.array_equal(quantized, full_precision):
+        return 0.0  # what is left is the rounding of the alignment
     return float(errors.mean() if mask is None else errors[np.asarray(mask, dtype=bool)].mean())
 
 

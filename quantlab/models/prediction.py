@@ -27,3 +27,7 @@ class Prediction:
     depth: NDArray[np.float32]
     camera_from_world: NDArray[np.float64]
     intrinsics: NDArray[np.float32]
+
+    def __repr__(self) -> str:
+        views, height, width = self.depth.shape
+        return f"Prediction({views} views of {width} x {height})"

@@ -174,7 +174,7 @@ def _asymmetric(low: Tensor, high: Tensor, spec: QuantSpec, place: str) -> tuple
 
 def _require_float32(peak: Tensor, place: str) -> None:
     """One look at the largest magnitude finds NaN, infinity and what no float32 scale can hold."""
-    largest = float(peak.max())
+    largest = float(peak.detach().max())
     if largest <= FLOAT32_MAX:
         return
     if math.isfinite(largest):

@@ -112,7 +112,10 @@ def _load_named(name: str, max_frames: int | None) -> Scene:
 
 def _path(name: object) -> Path:
     if name == "":
-        raise SceneError("the name is empty", remedy="Give a folder, picture files, a film, or 'demo'.")
+        raise SceneError(
+            "the name is empty",
+            remedy="Give a folder, picture files, a film, 'demo', or 'rooms:8' for eight rooms.",
+        )
     if isinstance(name, (str, os.PathLike)):
         path = Path(name)
         try:

@@ -55,6 +55,9 @@ class Truth:
         """The number of pictures."""
         return len(self.camera_from_world)
 
+    def __repr__(self) -> str:
+        return f"Truth(of {len(self)} pictures of {self.depth.shape[2]} x {self.depth.shape[1]})"
+
     @property
     def mask(self) -> NDArray[np.bool_]:
         """[S, H, W]: where depth and point are known."""
@@ -94,6 +97,11 @@ class Scene:
     def __len__(self) -> int:
         """The number of pictures."""
         return len(self.images)
+
+    def __repr__(self) -> str:
+        height, width = self.images[0].shape[:2]
+        truth = "with" if self.truth is not None else "without"
+        return f"Scene({self.name!r}, {len(self)} pictures of {width} x {height}, {truth} ground truth)"
 
 
 def _numbers(value: Any, dtype: type[np.floating[Any]], name: str) -> NDArray[Any]:
