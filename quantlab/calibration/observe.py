@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from quantlab.models.structure import LayerInfo, Structure, TokenLayout
 Run = Callable[[Any], object]
 
 
+@runtime_checkable
 class Observer(Protocol):
     """What looks at layer inputs."""
 
