@@ -92,7 +92,7 @@ def encode_cameras(
     """Describe cameras for the viewer: ``pose`` (camera_from_world, 3 x 4, row by row) and ``window``.
 
     The window is what the picture covers at depth 1: left, right, top, bottom in camera axes. A camera that is
-    not finite becomes None, so that the others keep their numbers.
+    not finite or sees nothing becomes None, so that the others keep their numbers.
     """
     width, height = size
     cameras: list[dict[str, list[float]] | None] = []
@@ -102,9 +102,12 @@ def encode_cameras(
             window = [-tangent, tangent, -tangent * height / width, tangent * height / width]
         else:
             (fx, _, cx), (_, fy, cy), _ = np.asarray(intrinsics[index], np.float64)
-            window = [-cx / fx, (width - cx) / fx, -cy / fy, (height - cy) / fy]
-        finite = bool(np.isfinite(pose).all() and np.isfinite(window).all())
+            with np.errstate(divide="ignore", invalid="ignore"):
+                window = [-cx / fx, (width - cx) / fx, -cy / fy, (height - cy) / fy]
+        # An untrained network may predict a field of view of zero, and a view of no width shows nothing.
+        usable = bool(np.isfinite(pose).all() and np.isfinite(window).all())
+        usable = usable and window[0] < window[1] and window[2] < window[3]
         cameras.append(
-            {"pose": pose.reshape(-1).tolist(), "window": [float(x) for x in window]} if finite else None
+            {"pose": pose.reshape(-1).tolist(), "window": [float(x) for x in window]} if usable else None
         )
     return cameras

@@ -81,6 +81,7 @@ def pack_clouds(
     error: NDArray[np.floating] | None = None,
     error_max: float | None = None,
     unit: str = "scene units",
+    size: float | None = None,
     labels: tuple[str, str] = ("full precision", "quantized"),
     scene: str = "",
     limit: int | None = None,
@@ -100,6 +101,7 @@ def pack_clouds(
         error: float [N] for the heat map of a pair; None: the distance between paired points.
         error_max: The error at the top of the colour scale; None: the 99th percentile.
         unit: Of the coordinates and of the error; shown in the legend.
+        size: Of the scene, in that unit; with it errors are shown as shares of the scene.
         labels: The names of the two sides.
         scene: The viewer keeps its camera as long as this stays the same.
         limit: At most this many points a cloud, an even sample; None: all.
@@ -117,6 +119,7 @@ def pack_clouds(
         "version": VERSION,
         "scene": scene,
         "unit": unit,
+        "size": size if size is not None and np.isfinite(size) and size > 0 else None,
         "labels": list(labels),
         "paired": paired,
         "scale": ((box[1] - box[0]) / (2 * LEVELS)).tolist(),

@@ -110,6 +110,7 @@ def clouds_payload(comparison: Comparison, scene: str) -> bytes:
         _cloud(comparison.left),
         _cloud(comparison.right),
         error_max=TOP_ERROR * comparison.scale,
+        size=comparison.scale,
         scene=scene,
         limit=MOST_POINTS,
     )

@@ -12,6 +12,7 @@ from quantlab import figures
 from quantlab.errors import SceneError
 from quantlab.figures.outlier_map import TRUNK
 from quantlab.figures.readable import short
+from quantlab.models.tokens import KINDS
 from quantlab.widgets.controls import LayerControls, RecipeBar, control_row
 from quantlab.widgets.pane import Pane, figure_data
 from quantlab.widgets.parts import clouds_payload, number_rows, short_name
@@ -131,19 +132,19 @@ class LayerPane(Shown):
 
     def _figure(self, view: LayerView) -> tuple[dict[str, Any], str]:
         common: dict[str, Any] = {"name": view.name, "theme": figures.PAGE}
-        if self._kind.value == "tokens":
-            layer = self.desk.lab.profile().layers.get(view.name)
-            if layer is not None:
-                return figures.token_histogram(layer, theme=figures.PAGE), view.reading
+        layer = self.desk.lab.profile().layers.get(view.name)
+        if self._kind.value == "tokens" and layer is not None:
+            return figures.token_histogram(layer, theme=figures.PAGE), view.reading
         if self._kind.value == "channels":
-            return figures.channel_maxima(view, **common), view.reading
+            return figures.channel_maxima(view, profile=layer, **common), view.reading
         if self._kind.value == "landscape":
-            return figures.landscape(view, list(view.landscape)[-1], **common), view.reading
+            kinds = [KINDS[code] for code in view.landscape_kinds]
+            return figures.landscape(view, [*view.landscape][-1:], kinds=kinds, **common), view.reading
         if self._kind.value == "search" and view.search is not None:
             curve = figures.search_curve(view.search.scales, view.search.losses, **common)
             return curve, f"Range search of {view.search.what}."
         former = self._former.steps.get("quantized") if self._former is not None else None
-        figure = figures.layer_histogram(view, former=former, **common)
+        figure = figures.layer_histogram(view, former=former, profile=layer, **common)
         none = "No range search was made for this layer: choose one under range. "
         return figure, (none if self._kind.value == "search" else "") + view.reading
 
@@ -234,9 +235,15 @@ class MapPane(Shown):
             layer for layer in lab.structure.layers.values() if streams is None or layer.stream in streams
         ]
         values = {layer.name: values[layer.name] for layer in layers if layer.name in values}
-        selected = self.desk.selected
+        settings = lab.recipe.layers(lab.structure)
         figure = figures.outlier_map(
-            layers, values, color_by=color_by, streams=streams, selected=selected, theme=figures.PAGE
+            layers,
+            values,
+            color_by=color_by,
+            streams=streams,
+            untouched=[name for name, chosen in settings.items() if not chosen.quantized],
+            selected=self.desk.selected,
+            theme=figures.PAGE,
         )
         height = 32 + ROW_PIXELS * max(4, len(figure["data"][0]["z"]))
         self.pane.show("figure", figure_data(figure, height))

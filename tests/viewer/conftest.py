@@ -99,6 +99,26 @@ def room(side: int = 96, views: int = 4, noise: float = 0.0, tilt: float = 0.0) 
     )
 
 
+def spoiled(scale: float = 1.0, away: float = 0.0, focal: float = 1.0) -> CloudData:
+    """A small room with points and cameras in other units, its cameras moved away, or their focal lengths changed."""
+    cloud = room(side=40, views=2)
+    assert cloud.cameras is not None
+    poses = np.array(cloud.cameras.camera_from_world)
+    poses[:, :3, 3] = scale * (poses[:, :3, 3] + [0, 0, away])
+    intrinsics = np.array(cloud.cameras.intrinsics)
+    intrinsics[:, [0, 1], [0, 1]] *= focal
+    cameras = CameraData(poses, intrinsics, cloud.cameras.size)
+    return CloudData(scale * cloud.points, cloud.colors, cloud.confidence, cloud.frame, cameras)
+
+
+SPOILED = {
+    "small": {"scale": 1e-6},
+    "large": {"scale": 1e6},
+    "far": {"away": 1e4},
+    "behind": {"away": -50.0},
+    "narrow": {"focal": 1e5},
+    "blind": {"focal": np.inf},
+}
 STRICT_PAGE = """<!doctype html><meta charset="utf-8"><title>waiting</title><link rel="icon" href="data:,">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'self'; img-src data: blob:">
 <div id="v"></div><script id="payload" type="application/octet-stream;base64">{payload}</script>
@@ -128,6 +148,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "strict.js").write_text(STRICT_SCRIPT)
     (folder / "pair.bin").write_bytes(pack_clouds(left, room(noise=0.06, tilt=0.03), scene="room").data)
     (folder / "better.bin").write_bytes(pack_clouds(left, room(noise=0.01), scene="room").data)
+    for name, fault in SPOILED.items():
+        (folder / f"{name}.bin").write_bytes(pack_clouds(spoiled(**fault), scene=name).data)
+    sized = pack_clouds(left, room(noise=0.06), scene="sized", error_max=0.5, size=5.0)
+    (folder / "sized.bin").write_bytes(sized.data)
     (folder / "other.bin").write_bytes(pack_clouds(room(side=40, views=2), scene="other").data)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()

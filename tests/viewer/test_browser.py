@@ -33,12 +33,60 @@ def test_colours_on_the_screen_are_those_of_the_pictures(page: Any, screen: Any)
 def test_the_first_view_is_that_of_the_first_camera_from_behind_and_above(page: Any, screen: Any) -> None:
     screen.show()
     camera = page.evaluate("viewer.getCamera()")
-    x, y, z = camera["position"]
-    assert abs(x) < 1e-6
-    assert (y < 0, z < 0) == (True, True)
+    ahead = np.subtract(camera["target"], camera["position"])
+    assert abs(ahead[0]) < 1e-6 * np.linalg.norm(ahead)
+    assert 0 < ahead[1] < 0.3 * ahead[2]
     assert np.allclose(camera["up"], [0, -1, 0], atol=1e-6)
-    assert np.allclose(camera["target"][:2], 0, atol=1e-6)
-    assert camera["target"][2] > 0
+
+
+def reach(picture: np.ndarray) -> tuple[float, float, float, float]:
+    """Where what is drawn begins and ends, as shares of the picture: left, right, top, bottom."""
+    drawn = np.abs(picture - np.array([0xF5, 0xF6, 0xF7])).max(-1) > 8
+    columns, rows = np.flatnonzero(drawn.mean(0) > 0.01), np.flatnonzero(drawn.mean(1) > 0.01)
+    height, width = drawn.shape
+    return columns[0] / width, columns[-1] / width, rows[0] / height, rows[-1] / height
+
+
+@pytest.mark.parametrize("size", [(1200, 440), (500, 640)], ids=["wide", "tall"])
+def test_the_first_view_fits_the_cloud_into_a_pane_of_any_shape(
+    page: Any, screen: Any, size: tuple[int, int]
+) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.evaluate("viewer.setCameras(false); viewer.setMode('flip'); viewer.setShown(0)")
+    screen.show()
+    picture = screen.pixels()
+    left, right, top, bottom = reach(picture)
+    assert max(right - left, bottom - top) > 0.75
+    assert abs(left + right - 1) < 0.15
+    assert abs(top + bottom - 1) < 0.15
+    assert screen.share(np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])[None]) < 0.1
+
+
+def test_the_first_view_follows_the_size_until_somebody_moves_it(page: Any, screen: Any) -> None:
+    screen.show()
+    before = page.evaluate("viewer.getCamera()")
+    page.set_viewport_size({"width": 1200, "height": 440})
+    screen.settle()
+    refitted = page.evaluate("viewer.getCamera()")
+    assert refitted != before
+    page.locator("canvas").focus()
+    page.keyboard.press("ArrowLeft")
+    turned = page.evaluate("viewer.getCamera()")
+    page.set_viewport_size({"width": 800, "height": 440})
+    screen.settle()
+    assert page.evaluate("viewer.getCamera()") == turned
+
+
+@pytest.mark.parametrize("fault", ["small", "large", "far", "behind", "narrow", "blind"])
+def test_a_cloud_is_seen_whatever_its_size_and_wherever_its_cameras_are(
+    page: Any, screen: Any, fault: str
+) -> None:
+    page.evaluate("viewer.setMode('flip'); viewer.setShown(0); viewer.setConfidence(0)")
+    screen.show(f"{fault}.bin")
+    assert screen.share(screen.pixels()) > 0.15
+    page.evaluate("viewer.setCameras(false)")
+    left, right, top, bottom = reach(screen.pixels())
+    assert max(right - left, bottom - top) > 0.6
 
 
 def test_dragging_one_side_turns_both_and_tells_the_listeners(page: Any, screen: Any) -> None:
@@ -125,6 +173,15 @@ def test_the_error_map_recolours_only_the_right_cloud_and_shows_its_scale(page: 
     assert np.array_equal(after[:, : half - 1], before[:, : half - 1])
     assert (np.abs(after[:, half:] - before[:, half:]).max(-1) > 8).mean() > 0.3
     assert page.get_by_text("distance to full precision, scene units").is_visible()
+
+
+def test_where_the_size_of_the_scene_is_known_distances_are_shares_of_it(page: Any, screen: Any) -> None:
+    screen.show("sized.bin")
+    page.get_by_role("button", name="error").click()
+    assert page.get_by_text("distance to full precision, % of the scene").is_visible()
+    assert page.get_by_text("\u2265 10", exact=True).is_visible()
+    page.mouse.click(200, 260)
+    assert "% of the scene apart" in page.locator(".probe").inner_text()
 
 
 def test_frames_and_confidence_hide_points(page: Any, screen: Any) -> None:

@@ -151,6 +151,19 @@ def test_a_camera_that_is_not_finite_does_not_move_the_numbers_of_the_others() -
     assert [camera is None for camera in header["left"]["cameras"]] == [False, True, False]
 
 
+def test_a_camera_that_sees_nothing_is_left_out() -> None:
+    intrinsics = np.tile(np.array([[50.0, 0, 20], [0, 50, 15], [0, 0, 1]]), (2, 1, 1))
+    intrinsics[1, 0, 0] = intrinsics[1, 1, 1] = np.inf
+    cameras = CameraData(np.tile(np.eye(4), (2, 1, 1)), intrinsics, (40, 30))
+    header, _ = unpack(pack_clouds(CloudData(cloud().points, cloud().colors, cameras=cameras)).data)
+    assert [camera is None for camera in header["left"]["cameras"]] == [False, True]
+
+
+@pytest.mark.parametrize(("size", "told"), [(4.0, 4.0), (0.0, None), (float("nan"), None), (None, None)])
+def test_the_size_of_the_scene_travels_where_it_is_one(size: float | None, told: float | None) -> None:
+    assert pack_clouds(cloud(), size=size).header["size"] == told
+
+
 @pytest.mark.parametrize(
     ("changed", "place"),
     [

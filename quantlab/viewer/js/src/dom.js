@@ -25,6 +25,11 @@ export function readable(value) {
   return String(Number(value.toPrecision(size >= 1 ? 3 : 2)));
 }
 
+/** A distance as people judge it: a share of the scene where its size is known, else in the units of the cloud. */
+export function distance(meta, value) {
+  return meta.size ? [readable((100 * value) / meta.size), "% of the scene"] : [readable(value), meta.unit];
+}
+
 export function grouped(count) {
   return count.toLocaleString("en-US").replaceAll(",", "\u202f");
 }

@@ -1,5 +1,8 @@
 // Coordinates: poses of OpenCV cameras, and the display frame in which up is +y. Plain arrays and numbers only.
 
+const UNSURE = 10; // percent of the points, the least confident ones, which lie anywhere
+const NARROWEST = 0.01; // half a degree: no picture is taken so, and points would shrink to nothing
+
 /** A point in the axes of the camera -> world; pose is camera_from_world, 3 x 4, row by row. */
 export function toWorld(pose, [x, y, z]) {
   const d = [x - pose[3], y - pose[7], z - pose[11]];
@@ -15,6 +18,14 @@ export function displayRotation(pose) {
   if (!pose) return [1, 0, 0, 0, -1, 0, 0, 0, -1];
   const [a, b, c, , d, e, f, , g, h, i] = pose;
   return [a, b, c, -d, -e, -f, -g, -h, -i];
+}
+
+/** Whether a camera can say what is up and how wide a view is: one of an untrained network may not. */
+export function isUsable(camera) {
+  if (!camera) return false;
+  const [left, right, top, bottom] = camera.window;
+  const rows = [0, 4, 8].map((at) => Math.hypot(...camera.pose.slice(at, at + 3)));
+  return right - left > NARROWEST && bottom - top > NARROWEST && rows.every((length) => Math.abs(length - 1) < 0.05);
 }
 
 export function rotate(r, [x, y, z]) {
@@ -34,11 +45,12 @@ export function percentile(values, p) {
   return sorted.length ? sorted[Math.min(sorted.length - 1, Math.floor((p / 100) * sorted.length))] : 0;
 }
 
-/** Up to `most` drawn points of a cloud, decoded; the cloud is shuffled, so its start is an even sample. */
+/** Up to `most` of a cloud's surer points, decoded; the cloud is shuffled, so its start is an even sample. */
 export function sample(data, meta, most = 4000) {
   const points = [];
   for (let i = 0; i < data.count && points.length < most; i++) {
-    if (data.position[3 * i] !== -32768) points.push(decode(meta, data.position, i));
+    const isSure = !data.confidence || data.confidence[i] >= UNSURE * 2.56;
+    if (isSure && data.position[3 * i] !== -32768) points.push(decode(meta, data.position, i));
   }
   return points;
 }

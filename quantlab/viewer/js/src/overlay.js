@@ -1,5 +1,5 @@
 // Everything drawn over the canvas that is not a point: labels, divider, legend, notes, the probe's rings.
-import { grouped, make, readable, setText } from "./dom.js";
+import { distance, grouped, make, setText } from "./dom.js";
 import { errorGradient } from "./theme.js";
 
 export class Overlay {
@@ -80,10 +80,10 @@ export class Overlay {
   #showLegend(meta, theme) {
     this.legend.hidden = !meta;
     if (!meta) return;
-    setText(this.legendTitle, `distance to ${meta.labels[0]}, ${meta.unit}`);
+    const [top, unit] = distance(meta, meta.error.max);
+    setText(this.legendTitle, `distance to ${meta.labels[0]}, ${unit}`);
     this.ramp.style.background = errorGradient(theme);
-    const top = meta.error.max;
-    const texts = ["0", readable(top / 2), `\u2265 ${readable(top)}`];
+    const texts = ["0", distance(meta, meta.error.max / 2)[0], `\u2265 ${top}`];
     this.ticks.replaceChildren(...texts.map((text) => make("span", {}, text)));
   }
 

@@ -13,7 +13,7 @@ import {
   UnsignedByteType,
   Vector3,
 } from "three";
-import { toWorld } from "./frame.js";
+import { isUsable, toWorld } from "./frame.js";
 
 export const HIDDEN = -32768;
 export const DRAG_POINTS = 60000;
@@ -110,7 +110,7 @@ function sourceTexture({ count, cameras }, { frames }) {
   const rows = Math.max(1, Math.ceil(frames / 256));
   const texels = new Float32Array(256 * rows * 4);
   cameras.forEach((camera, index) => {
-    if (!camera) return;
+    if (!isUsable(camera)) return;
     const [, , top, bottom] = camera.window;
     texels.set([...toWorld(camera.pose, [0, 0, 0]), (bottom - top) / Math.sqrt(count / frames)], 4 * index);
   });

@@ -1,6 +1,6 @@
 // The probed pair of points: found under the pointer, told in numbers, ringed on both sides. It changes nothing else.
 import { decode } from "./frame.js";
-import { readable } from "./dom.js";
+import { distance } from "./dom.js";
 import { paneAt } from "./layout.js";
 import { pick } from "./pick.js";
 import { HIDDEN } from "./points.js";
@@ -57,7 +57,7 @@ export class Probe {
   #distance({ index, error }) {
     if (error === null) return "";
     const bound = this.data.right.error[index] === 255 ? "at least " : "";
-    return `, ${bound}${readable(error)} ${this.data.meta.unit} apart`;
+    return `, ${bound}${distance(this.data.meta, error).join(" ")} apart`;
   }
 
   #visible(cloud, i) {

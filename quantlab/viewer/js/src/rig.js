@@ -45,7 +45,7 @@ export class Rig {
     this.camera.position.fromArray(rotate(rotation, position));
     this.controls.target.fromArray(rotate(rotation, target));
     this.controls.minDistance = radius * 0.01;
-    this.controls.maxDistance = radius * 12;
+    this.controls.maxDistance = radius * 30;
     this.controls.update();
     this.quiet = false;
   }

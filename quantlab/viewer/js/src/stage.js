@@ -12,7 +12,7 @@ import {
 } from "three";
 import { makeFrusta } from "./frusta.js";
 import { disposeCloud, FrameTable, makeClouds, PaletteTexture } from "./points.js";
-import { pointSpacing } from "./view.js";
+import { lens, pointSpacing } from "./view.js";
 
 // three takes uint8 vertex colours for linear light and washes them out; pictures are shown as they are.
 ColorManagement.enabled = false;
@@ -73,7 +73,7 @@ export class Stage {
 
   /** colours: [left, right]. The right side shows the left cameras as ghosts, so that a moved camera is seen. */
   setFrusta(colours, visible) {
-    const depth = 0.06 * (this.survey?.depth ?? 1);
+    const depth = this.survey ? 0.06 * Math.min(this.survey.depth, 2 * this.survey.radius) : 0.06;
     this.sides.forEach((side, index) => {
       for (const child of [...side.frusta.children]) {
         side.frusta.remove(child);
@@ -131,12 +131,10 @@ export class Stage {
     uniforms.heat.value = heat ? 1 : 0;
   }
 
-  /** Sets the lens for a pane: the field of view widens in a narrow pane, so that the pictures' width stays visible. */
+  /** Sets the lens for a pane. */
   aim({ width, height }) {
-    const [left, right, top, bottom] = this.survey?.window ?? [-1, 1, -1, 1];
-    const wanted = Math.min(1.34, (right - left) / (bottom - top));
     const aspect = width / Math.max(1, height);
-    const slope = Math.tan(((this.fov ?? 50) * Math.PI) / 360) * Math.max(1, wanted / aspect);
+    const [, slope] = lens(this.fov ?? 50, aspect, this.survey?.window ?? [-1, 1, -1, 1]);
     this.camera.fov = (Math.atan(slope) * 360) / Math.PI;
     this.camera.aspect = aspect;
     this.#clipPlanes();

@@ -21,6 +21,7 @@ export class Viewer {
   #message = "";
   #scene = null;
   #probe = null;
+  #isFirstView = false;
 
   constructor(element, options = {}) {
     this.element = element;
@@ -52,7 +53,10 @@ export class Viewer {
 
   #wire() {
     this.rig = new Rig(this.stage.camera, this.canvas, {
-      moved: () => this.cadence.moved(),
+      moved: () => {
+        this.#isFirstView = false;
+        this.cadence.moved();
+      },
       emit: () => this.#emit("camera", { camera: this.getCamera() }),
     });
     this.unbind = bindInput(this);
@@ -204,11 +208,16 @@ export class Viewer {
     if (!this.stage?.survey || !camera?.position) return;
     this.rig.set(camera, this.stage.survey);
     this.stage.fov = camera.fov ?? this.stage.fov;
+    this.#isFirstView = false;
     this.invalidate();
   }
 
+  /** The first view of the scene; it fits the size of the view until somebody moves the camera. */
   resetCamera() {
-    if (this.stage?.survey) this.setCamera(firstView(this.stage.survey));
+    if (!this.stage?.survey) return;
+    const { width, height } = this.#panes()[0].view;
+    this.setCamera(firstView(this.stage.survey, width / height));
+    this.#isFirstView = true;
   }
 
   invalidate() {
@@ -233,6 +242,7 @@ export class Viewer {
     const { clientWidth, clientHeight } = this.overlay.element;
     if (!clientWidth || !clientHeight) return;
     this.stage.resize(clientWidth, clientHeight, Math.min(2, globalThis.devicePixelRatio || 1));
+    if (this.#isFirstView) this.resetCamera();
     this.#draw();
   }
 
