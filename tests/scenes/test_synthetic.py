@@ -17,7 +17,10 @@ def test_points_are_the_depth_unprojected_and_project_back_to_their_pixels() -> 
     assert truth is not None
     rows, columns = np.mgrid[0:24, 0:32]
     for view in range(2):
-        local = truth.points[view] @ truth.camera_from_world[view, :3, :3].T + truth.camera_from_world[view, :3, 3]
+        local = (
+            truth.points[view] @ truth.camera_from_world[view, :3, :3].T
+            + truth.camera_from_world[view, :3, 3]
+        )
         pixels = local @ truth.intrinsics[view].T
         assert np.allclose(pixels[..., 2], truth.depth[view], atol=1e-5)
         assert np.allclose(pixels[..., 0] / pixels[..., 2], columns, atol=1e-3)
@@ -61,7 +64,9 @@ def test_every_hit_of_a_solid_lies_on_its_surface(shape: str) -> None:
     point = (origin + hits.distance[..., None] * direction)[hits.texture == 6]
     assert len(point) > 200
     cos, sin = np.cos(0.6), np.sin(0.6)
-    local = torch.stack([cos * point[:, 0] - sin * point[:, 2], point[:, 1], sin * point[:, 0] + cos * point[:, 2]], -1)
+    local = torch.stack(
+        [cos * point[:, 0] - sin * point[:, 2], point[:, 1], sin * point[:, 0] + cos * point[:, 2]], -1
+    )
     radius = local[:, [0, 2]].norm(dim=-1)
     surface = {
         "box": (local.abs() / size[0]).amax(-1) - 1,
@@ -79,7 +84,11 @@ def test_a_room_is_decided_by_split_seed_and_index_alone() -> None:
 
 def test_no_two_splits_share_a_room() -> None:
     plans = {
-        split: [plan_room(i, seed=seed, split=split).camera_from_world.tobytes() for i in range(30) for seed in range(3)]
+        split: [
+            plan_room(i, seed=seed, split=split).camera_from_world.tobytes()
+            for i in range(30)
+            for seed in range(3)
+        ]
         for split in ("training", "held-out", "calibration")
     }
     every = [plan for split in plans.values() for plan in split]
@@ -104,7 +113,9 @@ def test_free_rooms_differ_in_colour_and_proportion() -> None:
 
 def test_defective_rooms_have_the_defect_they_name() -> None:
     scenes = rooms(60, views=4, seed=4, size=16, degenerate=1.0)
-    kinds = {kind: [s for s in scenes if f"({kind})" in s.name] for kind in ("black", "blown-out", "no-baseline")}
+    kinds = {
+        kind: [s for s in scenes if f"({kind})" in s.name] for kind in ("black", "blown-out", "no-baseline")
+    }
     assert all(len(found) > 3 for found in kinds.values())
     assert any("in-the-wall" in scene.name for scene in scenes)
     assert all(scene.images[0].max() == 0 for scene in kinds["black"])
@@ -115,7 +126,9 @@ def test_defective_rooms_have_the_defect_they_name() -> None:
 
 
 @pytest.mark.bad_input
-@pytest.mark.parametrize("bad", [{"count": 0}, {"count": 1, "views": 0}, {"count": 1, "size": 0}, {"count": 1, "split": "test"}])
+@pytest.mark.parametrize(
+    "bad", [{"count": 0}, {"count": 1, "views": 0}, {"count": 1, "size": 0}, {"count": 1, "split": "test"}]
+)
 def test_senseless_requests_are_refused(bad: dict[str, int]) -> None:
     with pytest.raises(SceneError):
         rooms(**bad)  # type: ignore[arg-type]
@@ -123,4 +136,7 @@ def test_senseless_requests_are_refused(bad: dict[str, int]) -> None:
 
 def test_world_points_keeps_the_dtype_of_the_depth() -> None:
     depth = torch.ones(1, 1, 4, 4, dtype=torch.float64)
-    assert world_points(depth, torch.eye(4).expand(1, 1, 4, 4), torch.eye(3).expand(1, 1, 3, 3)).dtype == torch.float64
+    assert (
+        world_points(depth, torch.eye(4).expand(1, 1, 4, 4), torch.eye(3).expand(1, 1, 3, 3)).dtype
+        == torch.float64
+    )
