@@ -43,7 +43,9 @@ def compare_panel(session: Session) -> dict[str, Any]:
         "former": former is not None,
         "truth": comparison.truth is not None,
     }
-    value["sides"] = [{"id": key, "label": SIDES[key]} for key, is_there in available.items() if is_there]
+    is_rounded = results.comparison is None or session.open_lab().plan().quantized
+    labels = SIDES if is_rounded else {**SIDES, "now": NOTHING_QUANTIZED}
+    value["sides"] = [{"id": key, "label": labels[key]} for key, is_there in available.items() if is_there]
     left = view.left if available.get(view.left) else "full"
     right = view.right if available.get(view.right) else "now"
     clouds = {
@@ -51,8 +53,6 @@ def compare_panel(session: Session) -> dict[str, Any]:
         "now": comparison.right,
         "former": former.right if former is not None else None,
     }
-    is_rounded = results.comparison is None or session.open_lab().plan().quantized
-    labels = SIDES if is_rounded else {**SIDES, "now": NOTHING_QUANTIZED}
     scene = f"{session.model} {session.scene}"
     name = session.keep_cloud(
         _packed(comparison, clouds, (left, right), (labels[left], labels[right]), scene)
@@ -77,13 +77,16 @@ def _packed(
     scene: str,
 ) -> bytes:
     sides = [_cloud(comparison, predictions.get(side)) for side in chosen]
-    top = _nice(float(np.nanpercentile(comparison.errors, 99)), comparison.scale)
-    return pack_clouds(sides[0], sides[1], error_max=top, labels=labels, scene=scene, limit=MOST_POINTS).data
+    size = comparison.scale
+    top = size * _nice(float(np.nanpercentile(comparison.errors, 99)) / size)
+    return pack_clouds(
+        sides[0], sides[1], error_max=top, size=size, labels=labels, scene=scene, limit=MOST_POINTS
+    ).data
 
 
-def _nice(error: float, scale: float) -> float:
-    """The end of the error scale: 1, 2 or 5 times a power of ten, so that a small change leaves it alone."""
-    wanted = max(error, 1e-4 * scale)
+def _nice(share: float) -> float:
+    """The end of the error scale as a share of the scene: 1, 2 or 5 times a power of ten, to stay as errors change."""
+    wanted = max(share, 1e-4)
     power = 10.0 ** np.floor(np.log10(wanted))
     return float(next(step * power for step in (1, 2, 5, 10) if step * power >= wanted))
 

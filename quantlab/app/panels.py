@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +44,8 @@ def map_panel(session: Session) -> str:
     results, view = session.results, session.view
     lab = session.open_lab()
     values = figures.severities(view.color_by, results.profile, results.diagnosis, results.errors)
-    if view.color_by in ("tre", "error") and results.former is not None and not values:
+    known = {"tre": results.diagnosis, "error": results.errors}
+    if view.color_by in known and results.former is not None and not known[view.color_by]:
         diagnosis = results.former.diagnosis
         values = figures.severities(view.color_by, results.profile, diagnosis, results.former.errors)
     layers = lab.structure.layers
@@ -60,13 +61,16 @@ def map_panel(session: Session) -> str:
         }
         for name, value in figures.worst(shown, WORST)
     ]
-    notes = {name: summary(settings) for name, settings in lab.recipe.layers(lab.structure).items()}
+    settings = lab.recipe.layers(lab.structure)
+    notes = {name: summary(chosen) for name, chosen in settings.items()}
+    untouched = {name for name, chosen in settings.items() if not chosen.quantized}
     figure = figures.outlier_map(
         layers.values(),
         shown,
         color_by=view.color_by,
         streams=streams,
         notes=notes,
+        untouched=untouched,
         selected=view.layer,
         theme=figures.PAGE,
     )
@@ -82,7 +86,11 @@ def map_panel(session: Session) -> str:
             "streams": [{"id": key, "label": label} for key, label in STREAMS.items()],
             "stream": view.streams,
             "selected": view.layer,
-            "message": _map_message(session, shown),
+            "message": _map_message(
+                session,
+                shown,
+                {layer.name for layer in layers.values() if layer.stream in streams} - untouched,
+            ),
         }
     )
 
@@ -92,11 +100,11 @@ def _streams(choice: str, present: set[str]) -> set[str]:
     return (wanted & present) or present
 
 
-def _map_message(session: Session, shown: Mapping[str, float]) -> str:
-    """What to say where the map has nothing to show."""
+def _map_message(session: Session, shown: Mapping[str, float], quantized: Collection[str]) -> str:
+    """What to say where the map has nothing to show; ``quantized`` are those of its layers that are."""
     if any(shown.values()):
         return ""
-    if shown:
+    if not quantized and session.view.color_by in ("tre", "error"):
         return "No layer shown here is quantized under this recipe."
     if session.view.color_by == "error":
         return "Open a layer: its error is measured then and coloured here."
@@ -140,11 +148,13 @@ def _figure(
         return None, "Measuring this layer…" if session.job is not None else "Not measured yet. Press Run."
     if panel == "search":
         return _search_figure(view, name)
-    if not {"histogram": view.steps, "channels": view.channel_absmax, "landscape": view.landscape}[panel]:
-        return None, "No inputs of this layer were sampled, so there are none to draw."
+    measured = session.results.profile
+    layer = measured.layers.get(name) if measured is not None else None
     if panel == "channels":
-        return figures.channel_maxima(view, name=name, theme=figures.PAGE), ""
+        return figures.channel_maxima(view, profile=layer, name=name, theme=figures.PAGE), ""
     if panel == "landscape":
+        if not view.landscape:
+            return None, "No inputs of this layer were sampled, so there are none to draw."
         steps = [step for step in view.landscape if step != "quantized"] or [*view.landscape]
         kinds = [KINDS[code] for code in view.landscape_kinds]
         return figures.landscape(
@@ -153,7 +163,7 @@ def _figure(
     former = session.results.former
     ghost = former.layers.get(name) if former is not None else None
     before = ghost.steps.get("quantized") if ghost is not None else None
-    return figures.layer_histogram(view, former=before, name=name, theme=figures.PAGE), ""
+    return figures.layer_histogram(view, former=before, profile=layer, name=name, theme=figures.PAGE), ""
 
 
 def _search_figure(view: LayerView, name: str) -> tuple[figures.theme.Figure | None, str]:
