@@ -70,7 +70,7 @@ def _tile(kind: _Kind, now: Evaluation | None, before: Evaluation | None) -> dic
     told |= {"value": digits(value), "unit": kind.unit}
     if former is None:
         return told
-    note = f"was {' '.join([digits(former), kind.unit]).strip()}"
+    note = f"was {digits(former)}"
     return {
         **told,
         "note": note,
@@ -121,7 +121,8 @@ def _size(before: Evaluation | None, sizes: tuple[int, int]) -> dict[str, Any]:
     }
     if before is None or size(before.packed_bytes) == (value, unit):
         return told
-    note = f"was {' '.join(size(before.packed_bytes))}"
+    former, former_unit = size(before.packed_bytes)
+    note = f"was {former}" if former_unit == unit else f"was {former} {former_unit}"
     return {
         **told,
         "note": note,

@@ -11,7 +11,7 @@ import numpy as np
 from quantlab import figures
 from quantlab.app.edits import APPLY_TO, branch_of, is_in_scope
 from quantlab.app.names import short_name
-from quantlab.engine.settings import FIELDS
+from quantlab.engine.settings import FIELDS, FULL_PRECISION
 from quantlab.figures.outlier_map import STREAM_NAMES, TRUNK
 from quantlab.figures.readable import short
 from quantlab.models.tokens import KINDS
@@ -202,14 +202,15 @@ def settings_panel(session: Session) -> dict[str, Any]:
     return {
         "layer": view.layer,
         "short": short_name(info),
-        "weights": settings.weights,
-        "activations": settings.activations,
+        "weights": settings.weights if in_scope else FULL_PRECISION,
+        "activations": settings.activations if in_scope else FULL_PRECISION,
         "rotation": settings.rotation != "none",
         "smoothing": settings.smoothing,
         "range_search": settings.range_search,
         "compensation": lab.recipe.branch(branch).compensation if branch else None,
-        "keep": settings.keep,
-        "summary": summary(settings) if in_scope else "out of scope",
+        "keep": settings.keep and in_scope,
+        "in_scope": in_scope,
+        "summary": summary(settings) if in_scope else "out of scope: choose bits",
         "only_weights": info.operator != "linear",
         "apply_to": view.apply_to,
         "targets": [

@@ -30,7 +30,7 @@ COLUMNS: Mapping[str, str] = {
 FIXED = (1, 8, 9)
 """Columns nobody can type into."""
 _SETTINGS = {2: "weights", 3: "activations", 4: "rotation", 5: "smoothing", 6: "compensation", 7: "keep"}
-WIDTHS = ("58px", "148px", "36px", "36px", "60px", "84px", "56px", "68px", "64px", "70px")
+WIDTHS = ("58px", "148px", "36px", "36px", "60px", "84px", "56px", "68px", "78px", "70px")
 
 
 def rows(session: Session) -> list[list[Any]]:

@@ -57,7 +57,7 @@ def test_a_toggle_moves_layer_numbers_clouds_and_map_and_can_be_undone(open_benc
     assert parts["compare"]["payload"] != bench.first["compare"]["payload"]
     error = parts["numbers"]["items"][0]
     assert error["trend"] == "better"
-    assert error["note"] == f"was {bench.first['numbers']['items'][0]['value']} %"
+    assert error["note"] == f"was {bench.first['numbers']['items'][0]['value']}"
     names = [trace["name"] for trace in json.loads(parts["layer"])["figure"]["data"]]
     assert {"rotated", "before"} <= set(names)
     assert parts["status"]["undo"]

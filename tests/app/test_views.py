@@ -14,7 +14,7 @@ from quantlab.app.edits import is_in_scope
 from quantlab.app.messages import explain
 from quantlab.app.names import distinct_names, short_name, short_text
 from quantlab.app.numbers import numbers
-from quantlab.app.panels import to_json
+from quantlab.app.panels import settings_panel, to_json
 from quantlab.app.table import rows
 from quantlab.engine.evaluation import Drift, Evaluation, Scores
 from quantlab.errors import CheckpointError, SceneError
@@ -83,7 +83,7 @@ def test_the_point_error_is_in_per_cent_and_rounding_of_the_arithmetic_is_nothin
 
 def test_the_former_size_does_not_hide_what_the_size_is_of():
     tile = tiles(evaluation(), evaluation(packed=2_000_000))["size"]
-    assert (tile["note"], tile["base"], tile["trend"]) == ("was 2 MB", "of 4 MB", "better")
+    assert (tile["note"], tile["base"], tile["trend"]) == ("was 2", "of 4 MB", "better")
 
 
 def test_numbers_that_are_not_finite_travel_as_null():
@@ -175,6 +175,9 @@ def test_a_layer_out_of_scope_is_not_shown_as_one_somebody_kept(session):
     position = list(session.lab.structure.layers).index(name)
     assert rows(session)[position][7] is False
     assert rows(session)[position][8] == "–"
+    session.show(layer=name)
+    shown = settings_panel(session)
+    assert (shown["keep"], shown["weights"], shown["in_scope"]) == (False, 16, False)
     assert not is_in_scope(session.lab.recipe, session.lab.structure, name)
 
 

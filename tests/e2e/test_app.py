@@ -179,6 +179,30 @@ def test_a_reload_finds_the_same_lab(page, address):
     assert page.get_by_role("checkbox", name="keep").is_checked()
 
 
+def test_rounding_after_full_precision_takes_the_bits_that_were_chosen_before(page, address):
+    start = opened(page, address)
+    for name in ("weights", "activations"):
+        page.get_by_label(f"Bits per {name[:-1]} of the preset").select_option("3")
+        start = changed(page, start)
+    page.get_by_label("Preset", exact=True).select_option("full_precision")
+    start = changed(page, start)
+    page.get_by_label("Preset", exact=True).select_option("rtn")
+    changed(page, start)
+    assert page.get_by_label("Bits per weight of the preset").input_value() == "3"
+    assert page.get_by_label("Bits per activation of the preset").input_value() == "3"
+
+
+@pytest.mark.parametrize("width", [1024, 390])
+def test_nothing_is_cut_off_in_a_narrow_window(page, address, width):
+    page.set_viewport_size({"width": width, "height": 844})
+    opened(page, address)
+    beyond = """(width) => [...document.querySelectorAll('#ql button, #ql select, #ql .ql-tiles dd')].filter((item) => {
+        const box = item.getBoundingClientRect();
+        return box.width > 0 && box.right > width + 1 && !item.closest('.quantlab-viewer, .tab-wrapper');
+    }).map((item) => item.outerHTML.slice(0, 120))"""
+    assert page.evaluate(beyond, width) == []
+
+
 def test_the_map_opens_layers_and_the_table_and_the_recipe_follow(page, address):
     start = opened(page, address)
     box = page.locator("[data-testid=map] .nsewdrag").first.bounding_box()

@@ -14,12 +14,12 @@ export function mountNumbers(host) {
 
 function tile({ label, value, unit, note, base, trend, help }) {
   const figure = value === "" ? make("dd", { class: "ql-none" }, "–") : make("dd", {}, value, make("small", {}, unit ? ` ${unit}` : ""));
-  const change = make("dd", { class: `ql-change ql-${trend || "plain"}` }, changed(note, trend));
+  const change = make("dd", { class: `ql-change ql-${trend || "plain"}` }, ...changed(note, trend));
   const against = make("dd", { class: "ql-change" }, base);
   return make("div", { title: help, "data-number": label }, make("dt", {}, label), figure, change, against);
 }
 
 /** What it was, and in words whether that is better: an arrow would point up where a number falls. */
 function changed(note, trend) {
-  return trend && trend !== "same" ? `${note}, ${trend}` : note;
+  return trend && trend !== "same" ? [`${note}, `, make("span", {}, trend)] : [note];
 }

@@ -54,9 +54,10 @@ export function mountSettings(host, { send }) {
     summary.title = value.summary;
     for (const [name, choice] of Object.entries(controls)) show(choice, name, value);
     for (const [name, element] of Object.entries(fields)) element.title = value.help[name] ?? "";
-    mark(rotation.input, value.rotation, value.only_weights || value.keep);
-    mark(smoothing.input, value.smoothing !== null, value.only_weights || value.keep);
-    mark(keep.input, value.keep, false);
+    const idle = value.keep || !value.in_scope; // what is out of scope comes in by choosing its bits
+    mark(rotation.input, value.rotation && value.in_scope, value.only_weights || idle);
+    mark(smoothing.input, value.smoothing !== null && value.in_scope, value.only_weights || idle);
+    mark(keep.input, value.keep, !value.in_scope);
     alpha.disabled = value.smoothing === null || smoothing.input.disabled;
     if (value.smoothing !== null) alpha.value = value.smoothing;
     setText(alphaText, `α ${Number(alpha.value).toFixed(2)}`);
