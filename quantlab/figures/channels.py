@@ -95,7 +95,7 @@ def landscape(
     traces = []
     for index, (item, values) in enumerate(zip(steps, maps, strict=True)):
         suffix = str(index + 1) if index else ""
-        span = [index * width, (index + 1) * width - (0.03 if index + 1 < len(steps) else 0)]
+        span = [index * width, (index + 1) * width - (0.06 if index + 1 < len(steps) else 0)]
         figure_layout[f"xaxis{suffix}"] = _channel_axis(view, item, values.shape[1], len(steps), span, theme)
         heat = _heat(view, values, (low, high), kinds, theme)
         traces.append({**heat, "xaxis": f"x{suffix}", "showscale": index == 0})
@@ -104,6 +104,8 @@ def landscape(
 
 def _bands(kinds: Sequence[str]) -> list[tuple[str, int, int]]:
     """Runs of one kind: the kind, its first token and the one behind its last."""
+    if not kinds:
+        return []
     starts = [index for index, kind in enumerate(kinds) if index == 0 or kinds[index - 1] != kind]
     return [(kinds[start], start, end) for start, end in zip(starts, [*starts[1:], len(kinds)], strict=True)]
 
@@ -175,6 +177,9 @@ def _heat(
         "colorbar": {
             "thickness": 8,
             "x": 1.01,
+            "y": 0,
+            "yanchor": "bottom",
+            "len": 0.94,
             "xpad": 0,
             "ypad": 0,
             "outlinewidth": 0,

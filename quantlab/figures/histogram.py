@@ -161,7 +161,7 @@ def _grid(view: LayerView, linear: float, theme: Theme) -> list[dict[str, Any]]:
         {
             "type": "scatter",
             "mode": "lines",
-            "name": f"grid{' of the widest token' if each_its_own else ''} · {len(places)} levels",
+            "name": "grid of the widest token" if each_its_own else "grid",
             "x": [
                 value for place in places for value in (round(float(place), 4), round(float(place), 4), None)
             ],
@@ -196,7 +196,7 @@ def _clipping(
         f"{short(100 * view.clipped_fraction, 2)} % clipped" if view.clipped_fraction else "nothing clipped"
     )
     levels = len(view.grid) if view.grid is not None else 0
-    wasted = f"<br>{view.wasted_levels} of {levels} levels unused" if levels and view.wasted_levels else ""
+    wasted = f"<br>{view.wasted_levels or 'none'} of {levels} levels unused" if levels else ""
     note = {
         "text": share + wasted,
         "x": 1,

@@ -114,6 +114,7 @@ def outlier_map(
         theme,
         side="top",
         showgrid=False,
+        showline=False,
         range=[-0.5, columns - 0.5],
         fixedrange=True,
         tickmode="array",
@@ -123,6 +124,7 @@ def outlier_map(
     figure_layout["yaxis"] = axis(
         theme,
         showgrid=False,
+        showline=False,
         range=[len(rows) - 0.5, -0.5],
         fixedrange=True,
         tickmode="array",

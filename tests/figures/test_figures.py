@@ -70,6 +70,7 @@ def every_figure(theme):
         "tokens": figures.token_histogram(profile_layer(), theme=theme),
         "channels": figures.channel_maxima(view(), theme=theme),
         "landscape": figures.landscape(view(), ["raw", "rotated"], kinds=["camera"] * 6, theme=theme),
+        "landscape without kinds": figures.landscape(view(), theme=theme),
         "search": figures.search_curve([2.0, 1.0, 3.0], [0.3, 0.5, float("nan")], theme=theme),
         "errors": figures.error_histogram(errors, former=2 * errors, scale=4.0, theme=theme),
     }
