@@ -79,9 +79,13 @@ def chromium_path() -> str | None:
     return named or next((path for path in found if path), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One headless Chromium for the session (playwright's Browser)."""
+    """One headless Chromium for the tests of a file (playwright's Browser).
+
+    Not for the whole session: as long as playwright lives, an event loop runs in this thread, and what asks
+    whether it runs in a notebook would be answered yes.
+    """
     from playwright.sync_api import sync_playwright
 
     path = chromium_path()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Protocol
@@ -106,6 +106,26 @@ def outlier_map(
         "colorscale": theme.severity,
         "colorbar": colour_bar(low, high, theme),
     }
+    figure_layout = _frame(rows, columns, streams, theme)
+    figure_layout["shapes"] = _outline(cells, selected, theme)
+    figure_layout["annotations"] = [] if names else [note("No layers in these streams.", theme)]
+    figure_layout["dragmode"] = False
+    figure_layout["showlegend"] = False
+    figure_layout["modebar"]["remove"] = [
+        "toimage",
+        "zoom2d",
+        "pan2d",
+        "zoomin2d",
+        "zoomout2d",
+        "resetscale2d",
+    ]
+    return {"data": [heat, *_unmeasured(heat, cells, values, theme)], "layout": figure_layout}
+
+
+def _frame(
+    rows: Sequence[_Row], columns: int, streams: Collection[str] | None, theme: Theme
+) -> dict[str, Any]:
+    """The layout: block numbers above, layer kinds on the left, room for the longest of them."""
     labels, blocks = _labels(rows), _blocks(rows)
     left = 16 + round(5.7 * max((len(label) for _, label in labels), default=0))
     top = 36 if blocks else 8
@@ -131,19 +151,7 @@ def outlier_map(
         tickvals=[place for place, _ in labels],
         ticktext=[label for _, label in labels],
     )
-    figure_layout["shapes"] = _outline(cells, selected, theme)
-    figure_layout["annotations"] = [] if names else [note("No layers in these streams.", theme)]
-    figure_layout["dragmode"] = False
-    figure_layout["showlegend"] = False
-    figure_layout["modebar"]["remove"] = [
-        "toimage",
-        "zoom2d",
-        "pan2d",
-        "zoomin2d",
-        "zoomout2d",
-        "resetscale2d",
-    ]
-    return {"data": [heat, *_unmeasured(heat, cells, values, theme)], "layout": figure_layout}
+    return figure_layout
 
 
 def _rows(layers: Iterable[Placed], streams: Collection[str] | None) -> list[_Row]:

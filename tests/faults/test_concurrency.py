@@ -137,7 +137,8 @@ def test_k8_edits_from_several_threads_are_all_kept(lab, monkeypatch) -> None:
     monkeypatch.setattr(desk, "plan", slow_plan)
     lab.redo()
     rules, length = len(lab.recipe.rules), len(lab.history)
-    together(*(lambda bits=bits: lab.set(f"*blocks.0*{bits}", keep=True) for bits in range(8)))
+    layers = list(lab.structure.layers)[:8]
+    together(*(lambda name=name: lab.set(name, keep=True) for name in layers))
     assert len(lab.recipe.rules) == rules + 8
     assert len(lab.history) == length + 8
 

@@ -132,5 +132,5 @@ def test_d7_without_network_a_released_model_says_where_to_put_its_file(
     monkeypatch.setenv("QUANTLAB_MODELS", str(tmp_path))
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
-    with refused("Name or service not known", str(tmp_path / "vggt-1b.safetensors")):
+    with refused("cannot be downloaded", str(tmp_path / "vggt-1b.safetensors")):
         ql.load_model("vggt-1b")
