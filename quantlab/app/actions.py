@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quantlab import figures
-from quantlab.app import edits, panels, table
+from quantlab.app import panels, table
 from quantlab.app.measure import choose_first, measure_change, measure_first, measure_layer
 from quantlab.app.measure import panels as parts_of
 from quantlab.app.messages import explain
@@ -20,6 +20,7 @@ from quantlab.app.workshop import Workshop, is_large
 from quantlab.engine.recipe import Recipe
 from quantlab.errors import QuantLabError
 from quantlab.jobs import Job
+from quantlab.views import edits
 
 if TYPE_CHECKING:
     from quantlab.lab import Lab

@@ -1,22 +1,15 @@
-"""The two clouds the viewer shows: which prediction stands left and right, and the bytes of it. It aligns nothing."""
+"""The two clouds the viewer shows: which prediction stands left and right. It aligns and packs nothing."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from quantlab.app.status import scene_notes
-from quantlab.viewer.pack import CameraData, CloudData, pack_clouds
+from quantlab.views.clouds import SIDES, pair_of_clouds
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session
-    from quantlab.engine.comparison import Comparison
-    from quantlab.models.prediction import Prediction
 
-SIDES = {"full": "full precision", "now": "quantized", "former": "former", "truth": "ground truth"}
-"""The sides by the names the viewer colours them by."""
 NOTHING_QUANTIZED = "nothing quantized"
 MOST_POINTS = 600_000
 """Per cloud; beyond it an even sample is shown, and the viewer says how many."""
@@ -53,10 +46,15 @@ def compare_panel(session: Session) -> dict[str, Any]:
         "now": comparison.right,
         "former": former.right if former is not None else None,
     }
-    scene = f"{session.model} {session.scene}"
-    name = session.keep_cloud(
-        _packed(comparison, clouds, (left, right), (labels[left], labels[right]), scene)
+    data = pair_of_clouds(
+        comparison,
+        clouds.get(left),
+        clouds.get(right),
+        scene=f"{session.model} {session.scene}",
+        limit=MOST_POINTS,
+        labels=(labels[left], labels[right]),
     )
+    name = session.keep_cloud(data)
     return {**value, "left": left, "right": right, "payload": f"/quantlab/clouds/{session.handle}/{name}"}
 
 
@@ -67,41 +65,3 @@ def _waiting(session: Session) -> str:
     if session.results.evaluation is not None:
         return "The quantized cloud cannot be laid over the full-precision one."
     return "Press Run to reconstruct the scene."
-
-
-def _packed(
-    comparison: Comparison,
-    predictions: dict[str, Prediction | None],
-    chosen: tuple[str, str],
-    labels: tuple[str, str],
-    scene: str,
-) -> bytes:
-    sides = [_cloud(comparison, predictions.get(side)) for side in chosen]
-    size = comparison.scale
-    top = size * _nice(float(np.nanpercentile(comparison.errors, 99)) / size)
-    return pack_clouds(
-        sides[0], sides[1], error_max=top, size=size, labels=labels, scene=scene, limit=MOST_POINTS
-    ).data
-
-
-def _nice(share: float) -> float:
-    """The end of the error scale as a share of the scene: 1, 2 or 5 times a power of ten, to stay as errors change."""
-    wanted = max(share, 1e-4)
-    power = 10.0 ** np.floor(np.log10(wanted))
-    return float(next(step * power for step in (1, 2, 5, 10) if step * power >= wanted))
-
-
-def _cloud(comparison: Comparison, prediction: Prediction | None) -> CloudData:
-    """A prediction as the viewer takes it; None is the truth: the left one's pixels in their colours, no cameras."""
-    shown = prediction or comparison.left
-    points = shown.points if prediction is not None else comparison.truth
-    frames, height, width = shown.points.shape[:3]
-    cameras = CameraData(shown.camera_from_world, shown.intrinsics, (width, height))
-    frame: NDArray[np.integer[Any]] = np.repeat(np.arange(frames), height * width)
-    return CloudData(
-        points=np.asarray(points, np.float32).reshape(-1, 3),
-        colors=shown.images.reshape(-1, 3),
-        confidence=shown.confidence.reshape(-1),
-        frame=frame,
-        cameras=cameras if prediction is not None else None,
-    )

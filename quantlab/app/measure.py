@@ -12,11 +12,11 @@ from quantlab import figures
 from quantlab.app import table
 from quantlab.app.compare import compare_panel
 from quantlab.app.messages import explain
-from quantlab.app.numbers import numbers
 from quantlab.app.panels import layer_panel, map_panel, settings_panel
 from quantlab.app.recipes import recipe_panel
 from quantlab.app.work import Emit, stamped
 from quantlab.errors import JobCancelledError, QuantLabError
+from quantlab.views.numbers import numbers
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantlab import figures
-from quantlab.app.edits import APPLY_TO, branch_of, is_in_scope
-from quantlab.app.names import short_name
 from quantlab.engine.settings import FIELDS, FULL_PRECISION
 from quantlab.figures.outlier_map import STREAM_NAMES, TRUNK
 from quantlab.figures.readable import short
 from quantlab.models.tokens import KINDS
+from quantlab.views.edits import APPLY_TO, branch_of, is_in_scope
+from quantlab.views.names import short_name
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quantlab.app.names import short_text
 from quantlab.app.work import stamped
 from quantlab.engine.presets import PRESETS
 from quantlab.figures.readable import duration
+from quantlab.views.names import short_text
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from quantlab.app.edits import branch_of, checked, edited
-from quantlab.app.names import distinct_names
 from quantlab.engine.scope import scope_layers
 from quantlab.figures.readable import short
+from quantlab.views.edits import branch_of, checked, edited
+from quantlab.views.names import distinct_names
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session

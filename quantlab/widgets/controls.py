@@ -11,13 +11,13 @@ import ipywidgets as w
 from quantlab.engine.presets import PRESETS
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.settings import BITS, FIELDS, BranchSettings, LayerSettings
-from quantlab.widgets.parts import APPLY_TO, branch_of, pattern_for
+from quantlab.views.edits import DEFAULT_ALPHA, branch_of, edited
 
 if TYPE_CHECKING:
     from quantlab.widgets.desk import Desk
 
 Tell = Callable[[str], None]
-DEFAULT_ALPHA = 0.5
+APPLY_TO = {"this layer": "layer", "its kind": "kind", "its block": "block", "all in scope": "all"}
 BIT_CHOICES = [(str(bits), bits) for bits in BITS]
 
 
@@ -93,9 +93,12 @@ class LayerControls:
         control.observe(changed, names="value")
 
     def _edit(self, setting: str, value: Any) -> None:
-        lab, name = self._desk.lab, self._layer()
-        pattern = pattern_for(lab.structure, name, setting, self._apply_to.value)
-        trouble = self._desk.edit(lambda: lab.set(pattern, **{setting: value}))
+        lab, name, apply_to = self._desk.lab, self._layer(), self._apply_to.value
+
+        def change() -> None:
+            lab.recipe = edited(lab.recipe, lab.structure, {setting: value}, layer=name, apply_to=apply_to)
+
+        trouble = self._desk.edit(change)
         if trouble:
             self.show()
             self._tell(trouble)

@@ -13,12 +13,13 @@ from quantlab.errors import SceneError
 from quantlab.figures.outlier_map import TRUNK
 from quantlab.figures.readable import short
 from quantlab.models.tokens import KINDS
+from quantlab.views.clouds import pair_of_clouds
+from quantlab.views.names import short_name
+from quantlab.views.numbers import numbers
 from quantlab.widgets.controls import LayerControls, RecipeBar, control_row
 from quantlab.widgets.pane import Pane, figure_data
-from quantlab.widgets.parts import clouds_payload, number_rows, short_name
 
 if TYPE_CHECKING:
-    from quantlab.engine.comparison import Comparison
     from quantlab.engine.evaluation import Evaluation
     from quantlab.engine.recipe import Recipe
     from quantlab.engine.views import LayerView
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 ROW_PIXELS = 20
 FIGURE_PIXELS = 264
 CLOUDS_PIXELS = 400
+MOST_POINTS = 400_000
+"""A cloud; beyond it an even sample travels to the page."""
 COLOURS = {"TRE under the recipe": "tre", "kurtosis of the input": "kurtosis", "max / p99.9": "max_p999"}
 
 
@@ -173,19 +176,26 @@ class ComparePane(Shown):
         """Reconstruct the scene at full precision and under the recipe, and score it."""
         lab = self.desk.lab
         recipe = lab.recipe
-        comparison: Comparison | None = None
         try:
             comparison = lab.compare(scene=self._scene, job=job)
         except SceneError as error:  # a module that is no reconstruction has numbers all the same
             self.pane.show("clouds", {"height": CLOUDS_PIXELS, "message": str(error)})
         else:
-            payload = clouds_payload(comparison, f"scene {self._scene}")
+            payload = pair_of_clouds(
+                comparison,
+                comparison.left,
+                comparison.right,
+                scene=f"scene {self._scene}",
+                limit=MOST_POINTS,
+            )
             self.pane.show("clouds", {"height": CLOUDS_PIXELS, "message": ""}, [payload])
         evaluation = lab.evaluate(job=job)
         if self._now is not None and self._now[0] != recipe:
             self._former = self._now[1]
         self._now = (recipe, evaluation)
-        self.pane.show("numbers", number_rows(comparison, evaluation, self._former))
+        sizes = (evaluation.packed_bytes, evaluation.full_bytes)
+        tiles = numbers(evaluation, self._former, sizes=sizes, stale=False)
+        self.pane.show("numbers", tiles["items"])
 
 
 class MapPane(Shown):

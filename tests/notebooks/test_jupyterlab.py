@@ -138,7 +138,7 @@ def test_a_control_changes_the_histogram_the_clouds_and_the_numbers(notebook: No
     curve, cloud = page.evaluate(CURVE), page.evaluate(SCREENSHOT)
     number = page.locator(".ql-bench .ql-number strong").first.inner_text()
     assert curve
-    notebook.select("apply to", "all layers")
+    notebook.select("apply to", "all in scope")
     notebook.select("A bits", "3")
     notebook.until_other(CURVE, curve)
     notebook.until_other(SCREENSHOT, cloud)

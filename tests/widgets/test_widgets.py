@@ -63,7 +63,7 @@ def test_a_control_writes_the_recipe_and_histogram_clouds_and_numbers_follow(lab
     assert all(old != new for old, new in zip(before, after, strict=True))
     assert "8 bits" in after[0]["sentences"][0]
     assert after[1][0]["label"] == "point error"
-    assert any(row["former"] for row in after[1])
+    assert any(row["note"].startswith("was ") for row in after[1])
     names = [trace["name"] for trace in layer.pane.shown("figure")["figure"]["data"]]
     assert "before" in names
 
@@ -193,19 +193,12 @@ def test_a_bug_in_one_view_never_blanks_the_others(lab: Any) -> None:
     assert find(lab, MapPane).pane.shown("error") == ""
 
 
-def test_a_refused_change_leaves_recipe_and_controls_as_they_were(
-    lab: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    widgets.layer(lab, FC2)
+def test_a_refused_change_leaves_recipe_and_controls_as_they_were(lab: Any) -> None:
+    widgets.layer(lab, "camera_head.fc1")
     view, before = find(lab, LayerPane), lab.recipe
-
-    def refuse(*_args: object, **_settings: object) -> None:
-        raise RecipeError("that cannot be", place=FC2, remedy="Choose other bits.")
-
-    monkeypatch.setattr(lab, "set", refuse)
-    view.controls._weights.value = 3
-    assert view.pane.shown("error").startswith("that cannot be")
-    assert view.controls._weights.value == 4
+    view.controls._compensation.value = "on"
+    assert view.pane.shown("error").startswith("compensation belongs to attention and MLP branches")
+    assert view.controls._compensation.value == "off"
     assert lab.recipe == before
 
 

@@ -144,7 +144,7 @@ class Clouds {
   }
 }
 
-/** Numbers with units, and in brackets what they were before the last change. */
+/** Numbers with units, what they are measured against, and what they were before the last change. */
 class Numbers {
   constructor(root) {
     this.box = make("div", "ql-numbers");
@@ -152,12 +152,12 @@ class Numbers {
   }
 
   show(entries) {
-    const cells = entries.map(({ label, value, unit, former, help }) => {
+    const cells = entries.map(({ label, value, unit, note, base, trend, help }) => {
       const cell = make("div", "ql-number");
-      if (help) cell.title = help;
-      const shown = make("div", "ql-value", make("strong", "", value), unit ? ` ${unit}` : "");
-      if (former) shown.append(make("span", "ql-former", ` (was ${former})`));
-      cell.append(make("div", "ql-label", label), shown);
+      cell.title = help;
+      const shown = make("div", "ql-value", make("strong", "", value || "–"), unit ? ` ${unit}` : "");
+      const change = trend && trend !== "same" ? `${note}, ${trend}` : note;
+      cell.append(make("div", "ql-label", label), shown, make("div", "ql-change", change), make("div", "ql-change", base));
       return cell;
     });
     this.box.replaceChildren(...cells);

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from quantlab.app.edits import checked, edited, patterns
 from quantlab.engine.recipe import Recipe
 from quantlab.errors import RecipeError
+from quantlab.views.edits import checked, edited, is_in_scope, patterns
 
 FC2 = "aggregator.global_blocks.1.mlp.fc2"
-
-
-@pytest.fixture
-def structure(bench):
-    return bench().workshop.lab("mini", None).structure
+HEAD = "depth_head.projects.0"
 
 
 def changed(structure, before, after):
@@ -53,13 +49,14 @@ def test_compensation_of_a_kind_goes_to_the_same_branch_of_every_block_of_the_st
 
 def test_compensation_of_a_layer_in_no_branch_is_refused_with_the_reason(structure):
     with pytest.raises(RecipeError, match="branch"):
-        edited(
-            Recipe.preset("rtn"),
-            structure,
-            {"compensation": "on"},
-            layer="depth_head.projects.0",
-            apply_to="layer",
-        )
+        edited(Recipe.preset("rtn"), structure, {"compensation": "on"}, layer=HEAD, apply_to="layer")
+
+
+def test_what_the_scope_leaves_out_is_told_from_what_somebody_kept(structure):
+    recipe = edited(Recipe.preset("rtn"), structure, {"keep": True}, layer=FC2, apply_to="layer")
+    assert recipe.layer(HEAD, structure).keep
+    assert not is_in_scope(recipe, structure, HEAD)
+    assert is_in_scope(recipe, structure, FC2)
 
 
 @pytest.mark.parametrize(

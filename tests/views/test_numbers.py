@@ -1,0 +1,76 @@
+"""What the numbers of an evaluation say, and what they must not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from quantlab.engine.evaluation import Drift, Evaluation, Scores
+from quantlab.views.numbers import numbers
+
+
+def evaluation(*, error=0.02, truth=True, packed=1_000_000, auc5=0.4):
+    scores = Scores(auc30=0.8, auc5=auc5, abs_rel=0.05) if truth else None
+    drift = Drift(error, 0.01, 0.99, 0.98, 0.97, 0.96, {})
+    return Evaluation(scores, drift, 0.04, packed, 4_000_000, ("demo",))
+
+
+def tiles(now, before=None, **settings):
+    strip = numbers(now, before, **{"sizes": (1_000_000, 4_000_000), "stale": False, **settings})
+    return {tile["label"]: tile for tile in strip["items"]}
+
+
+def test_what_was_not_measured_says_so_and_shows_no_zero():
+    strip = tiles(None)
+    for label in ("point error", "AUC@30", "AUC@5", "AbsRel", "forward"):
+        assert (strip[label]["value"], strip[label]["note"]) == ("", "not measured")
+    assert strip["size"]["value"] == "1", "the size is known before anything ran"
+
+
+@pytest.mark.parametrize(
+    ("label", "before", "now", "trend"),
+    [
+        ("point error", {"error": 0.03}, {"error": 0.02}, "better"),
+        ("point error", {"error": 0.02}, {"error": 0.03}, "worse"),
+        ("point error", {"error": 0.02}, {"error": 0.020001}, "same"),
+        ("AUC@5", {"auc5": 0.4}, {"auc5": 0.5}, "better"),
+        ("AUC@5", {"auc5": 0.5}, {"auc5": 0.4}, "worse"),
+    ],
+)
+def test_a_change_is_called_by_whether_it_helps(label, before, now, trend):
+    tile = tiles(evaluation(**now), evaluation(**before))[label]
+    assert tile["trend"] == trend
+    assert tile["note"].startswith("was ")
+
+
+def test_without_a_truth_the_scores_are_those_against_full_precision_and_say_so():
+    tile = tiles(evaluation(truth=False))["AUC@5"]
+    assert tile["value"] == "0.970"
+    assert tile["base"] == ""
+    assert "full precision" in tile["help"]
+
+
+def test_the_time_is_called_simulated_and_not_stated_where_blocks_were_answered_from_memory():
+    assert tiles(evaluation())["forward"]["base"] == "simulated"
+    reused = tiles(replace(evaluation(), replayed=3))["forward"]
+    assert (reused["value"], reused["note"]) == ("", "not measured")
+
+
+def test_scores_stand_beside_those_of_full_precision_against_the_same_truth():
+    strip = tiles(replace(evaluation(), baseline=Scores(auc30=0.911, auc5=0.5, abs_rel=0.026)))
+    assert [strip[label]["base"] for label in ("AUC@30", "AbsRel")] == ["full 0.911", "full 0.0260"]
+    assert "true depth" in strip["AbsRel"]["help"]
+    assert "true cameras" in strip["AUC@5"]["help"]
+
+
+def test_the_point_error_is_in_per_cent_and_rounding_of_the_arithmetic_is_nothing():
+    assert [tiles(evaluation(error=error))["point error"]["value"] for error in (0.00729, 1e-9)] == [
+        "0.729",
+        "0",
+    ]
+
+
+def test_the_former_size_does_not_hide_what_the_size_is_of():
+    tile = tiles(evaluation(), evaluation(packed=2_000_000))["size"]
+    assert (tile["note"], tile["base"], tile["trend"]) == ("was 2", "of 4 MB", "better")
