@@ -10,7 +10,9 @@ from quantlab.app import Options, launch
 def main() -> None:
     """Read the command line and serve until interrupted."""
     default = Options()
-    parser = argparse.ArgumentParser(description="QuantLab: quantize a 3D reconstruction transformer and see what breaks.")
+    parser = argparse.ArgumentParser(
+        description="QuantLab: quantize a 3D reconstruction transformer and see what breaks."
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser window")
     parser.add_argument("--port", type=int, default=default.port, help="first port to try (%(default)s)")
     parser.add_argument("--model", default=default.model, help="mini, mini-outliers, vggt-1b or a checkpoint")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Protocol
@@ -122,9 +122,7 @@ def outlier_map(
     return {"data": [heat, *_unmeasured(heat, cells, values, theme)], "layout": figure_layout}
 
 
-def _frame(
-    rows: Sequence[_Row], columns: int, streams: Collection[str] | None, theme: Theme
-) -> dict[str, Any]:
+def _frame(rows: list[_Row], columns: int, streams: Collection[str] | None, theme: Theme) -> dict[str, Any]:
     """The layout: block numbers above, layer kinds on the left, room for the longest of them."""
     labels, blocks = _labels(rows), _blocks(rows)
     left = 16 + round(5.7 * max((len(label) for _, label in labels), default=0))
