@@ -38,7 +38,9 @@ CHANGED = """(before) => {
         && +document.querySelector('.ql-numbers').dataset.number > before.numbers
         && cloud && cloud !== before.cloud;
 }"""
-IDLE = "document.documentElement.dataset.qlBusy === 'false' && document.querySelector('.ql-stage').dataset.cloud"
+IDLE = (
+    "document.documentElement.dataset.qlBusy === 'false' && document.querySelector('.ql-stage').dataset.cloud"
+)
 
 
 def main():
@@ -50,7 +52,15 @@ def main():
     from playwright.sync_api import sync_playwright
 
     begun = time.monotonic()
-    command = [sys.executable, str(ROOT / "app.py"), "--no-browser", "--port", "7960", "--model", chosen.model]
+    command = [
+        sys.executable,
+        str(ROOT / "app.py"),
+        "--no-browser",
+        "--port",
+        "7960",
+        "--model",
+        chosen.model,
+    ]
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         line = server.stdout.readline()
@@ -85,7 +95,9 @@ def toggles(page, count):
     """Milliseconds of ``count`` clicks, each on another layer or switch, so that no recipe was seen before."""
     times = []
     for switch in ("rotation", "smoothing", "keep"):
-        names = page.locator("[data-testid=worst] button").evaluate_all("all => all.map((b) => b.dataset.layer)")
+        names = page.locator("[data-testid=worst] button").evaluate_all(
+            "all => all.map((b) => b.dataset.layer)"
+        )
         for name in names[: count - len(times)]:
             row = page.locator(f"[data-testid=worst] button[data-layer='{name}']")
             if row.count():

@@ -10,7 +10,7 @@ import numpy as np
 
 from quantlab import figures
 from quantlab.engine.settings import FIELDS, FULL_PRECISION
-from quantlab.figures.outlier_map import STREAM_NAMES, TRUNK
+from quantlab.figures.outlier_map import STREAM_NAMES, TRUNK, Placed
 from quantlab.figures.readable import short
 from quantlab.models.tokens import KINDS
 from quantlab.views.edits import APPLY_TO, branch_of, is_in_scope
@@ -41,26 +41,10 @@ def to_json(value: Any) -> str:
 
 def map_panel(session: Session) -> str:
     """The map, its scale and the worst layers."""
-    results, view = session.results, session.view
-    lab = session.open_lab()
-    values = figures.severities(view.color_by, results.profile, results.diagnosis, results.errors)
-    known = {"tre": results.diagnosis, "error": results.errors}
-    if view.color_by in known and results.former is not None and not known[view.color_by]:
-        diagnosis = results.former.diagnosis
-        values = figures.severities(view.color_by, results.profile, diagnosis, results.former.errors)
+    view, lab = session.view, session.open_lab()
     layers = lab.structure.layers
     streams = _streams(view.streams, {layer.stream for layer in layers.values()})
-    shown = {name: value for name, value in values.items() if layers[name].stream in streams}
-    top = max(shown.values(), default=1.0)
-    worst = [
-        {
-            "name": name,
-            "short": short_name(layers[name]),
-            "value": short(value),
-            "share": round(value / top, 3),
-        }
-        for name, value in figures.worst(shown, WORST)
-    ]
+    shown = {name: value for name, value in _severities(session).items() if layers[name].stream in streams}
     settings = lab.recipe.layers(lab.structure)
     notes = {name: summary(chosen) for name, chosen in settings.items()}
     untouched = {name for name, chosen in settings.items() if not chosen.quantized}
@@ -80,7 +64,7 @@ def map_panel(session: Session) -> str:
     return to_json(
         {
             "figure": figure,
-            "worst": worst,
+            "worst": _worst(shown, layers),
             "color_by": view.color_by,
             "quantities": quantities,
             "streams": [{"id": key, "label": label} for key, label in STREAMS.items()],
@@ -93,6 +77,28 @@ def map_panel(session: Session) -> str:
             ),
         }
     )
+
+
+def _severities(session: Session) -> dict[str, float]:
+    """What colours the map; until the new recipe is measured, that of the former one."""
+    results, by = session.results, session.view.color_by
+    waiting = {"tre": not results.diagnosis, "error": not results.errors}.get(by, False)
+    measured = results.former if waiting and results.former is not None else results
+    return figures.severities(by, results.profile, measured.diagnosis, measured.errors)
+
+
+def _worst(shown: Mapping[str, float], layers: Mapping[str, Placed]) -> list[dict[str, Any]]:
+    """The list beside the map."""
+    top = max(shown.values(), default=1.0)
+    return [
+        {
+            "name": name,
+            "short": short_name(layers[name]),
+            "value": short(value),
+            "share": round(value / top, 3),
+        }
+        for name, value in figures.worst(shown, WORST)
+    ]
 
 
 def _streams(choice: str, present: set[str]) -> set[str]:

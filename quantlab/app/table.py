@@ -21,7 +21,7 @@ COLUMNS: Mapping[str, str] = {
     "W": "number",
     "A": "number",
     "rot.": "bool",
-    "smooth": "bool",
+    "smooth.": "bool",
     "comp.": "str",
     "keep": "bool",
     "TRE": "str",
@@ -30,7 +30,7 @@ COLUMNS: Mapping[str, str] = {
 FIXED = (1, 8, 9)
 """Columns nobody can type into."""
 _SETTINGS = {2: "weights", 3: "activations", 4: "rotation", 5: "smoothing", 6: "compensation", 7: "keep"}
-WIDTHS = ("58px", "148px", "36px", "36px", "60px", "84px", "56px", "68px", "78px", "70px")
+WIDTHS = ("56px", "172px", "34px", "34px", "54px", "76px", "62px", "62px", "76px", "68px")
 
 
 def rows(session: Session) -> list[list[Any]]:
