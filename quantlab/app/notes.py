@@ -12,7 +12,7 @@ NOTES = """
   are the values the quantizer can produce; dashed lines are where it clips. The pale curve is the state before your
   last change.
 * **Comparison.** The full-precision cloud and the quantized one, in one frame after a similarity alignment, under one
-  camera. Keys 1 to 4 change the view, R returns to the first view.
+  camera. Keys 1 to 4 change the view, A and B flip between the two, R returns to the first view.
 * **Numbers.** Point error is the mean distance of paired points, as a share of the scene's size. AUC and AbsRel are
   against the truth where the scene has one, else against full precision.
 
