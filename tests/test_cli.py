@@ -212,3 +212,12 @@ def test_numbers_are_shown_with_three_digits_and_what_was_not_measured_as_a_dash
 
 def test_bytes_are_shown_in_millions() -> None:
     assert (megabytes(1_234_567), megabytes(12_345_678)) == ("1.23 MB", "12 MB")
+
+
+def test_planted_outliers_are_said_in_the_title_and_in_the_file(tmp_path) -> None:
+    file = tmp_path / "planted.json"
+    shown = run(
+        "inspect", "--model", "mini-outliers", "--scenes", "rooms:1", "--views", "2", "--json", str(file)
+    )
+    assert "outliers planted" in shown.stdout
+    assert json.loads(file.read_text())["planted"] is True

@@ -181,6 +181,16 @@ def test_any_torch_module_is_a_lab(module: nn.Module, shape: tuple[int, ...]) ->
         lab.compare()
 
 
+def test_a_vggt_that_is_not_ours_is_passed_as_it_is(lab: Lab) -> None:
+    scene = lab.evaluation[0]
+    recipe = Recipe.preset("quarot")
+    bare = Lab(lab.model.network, calibration=[scene], evaluation=[scene], recipe=recipe)
+    ours = Lab(lab.model, calibration=[scene], evaluation=[scene], recipe=recipe)
+    assert bare.compare().point_error == pytest.approx(ours.compare().point_error)
+    assert bare.evaluate().ground_truth == ours.evaluate().ground_truth
+    assert {"camera", "register", "patch"} <= set(bare.profile().layers[FC2].tokens)
+
+
 def test_a_predict_function_says_how_a_module_is_run() -> None:
     module = Mlp()
     lab = Lab(

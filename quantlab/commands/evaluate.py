@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.commands.console import megabytes, printable, say, stage, table
-from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, label, names
+from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, called, label, names
 from quantlab.storage import check_writable, write_json
 
 if TYPE_CHECKING:
     from quantlab.engine.evaluation import Evaluation
     from quantlab.engine.recipe import Recipe
+    from quantlab.models.model import Model
 
 ROWS = {
     "camera AUC@30": "auc30",
@@ -52,13 +53,18 @@ def run(
     with stage("evaluate") as job:
         evaluation = lab.evaluate(job=job, icp=icp)
     if json_file is not None:
-        say(f"written: {write_json(json_file, record(shown.name, chosen, evaluation))}")
-    _print(f"{shown.name} under {label(chosen)} on {names(loaded)}", evaluation)
+        say(f"written: {write_json(json_file, record(shown, chosen, evaluation))}")
+    _print(f"{called(shown)} under {label(chosen)} on {names(loaded)}", evaluation)
 
 
-def record(model: str, recipe: Recipe, evaluation: Evaluation) -> dict[str, Any]:
+def record(model: Model, recipe: Recipe, evaluation: Evaluation) -> dict[str, Any]:
     """The whole result as plain data, in the form that tables and later versions read."""
-    return {"model": model, "recipe": json.loads(recipe.to_json()), **evaluation.to_dict()}
+    return {
+        "model": model.name,
+        "planted": model.planted,
+        "recipe": json.loads(recipe.to_json()),
+        **evaluation.to_dict(),
+    }
 
 
 def _print(title: str, evaluation: Evaluation) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.commands.console import say, stage, table
-from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, label, names
+from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, called, label, names
 from quantlab.storage import check_writable, write_json
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def run(model: ModelChoice, scenes: SceneChoice, recipe: RecipeChoice, *, json_f
         diagnosis = lab.diagnose(job=job)
     result = {
         "model": shown.name,
+        "planted": shown.planted,
         "scenes": list(profile.scenes),
         "recipe": json.loads(chosen.to_json()),
         "layers": layer_records(profile, diagnosis, lab.plan().quantized),
@@ -44,7 +45,7 @@ def run(model: ModelChoice, scenes: SceneChoice, recipe: RecipeChoice, *, json_f
     }
     if json_file is not None:
         say(f"written: {write_json(json_file, result)}")
-    _print(f"{shown.name} on {names(loaded)}", result, label(chosen))
+    _print(f"{called(shown)} on {names(loaded)}", result, label(chosen))
 
 
 def layer_records(profile: Profile, diagnosis: Diagnosis, quantized: Collection[str]) -> list[dict[str, Any]]:

@@ -110,6 +110,11 @@ def label(recipe: Recipe) -> str:
     return recipe.name if bits == [16, 16] else f"{recipe.name} W{bits[0]}A{bits[1]}"
 
 
+def called(model: Model) -> str:
+    """The model for a title; planted outliers are said wherever the model is."""
+    return f"{model.name} (outliers planted)" if model.planted else model.name
+
+
 def names(scenes: Sequence[Scene]) -> str:
     """The scenes in a few words for a title."""
     return scenes[0].name if len(scenes) == 1 else f"{len(scenes)} scenes"

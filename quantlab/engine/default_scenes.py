@@ -30,9 +30,7 @@ def scenes_for(
     calibration, evaluation = _listed(calibration), _listed(evaluation)
     knows_rooms = subject.name in ROOM_MODELS
     if evaluation is None:
-        evaluation = (
-            [load_scene("demo")] if subject.decode is not None and calibration is None else calibration
-        )
+        evaluation = [load_scene("demo")] if subject.any_pictures and calibration is None else calibration
     if calibration is None:
         calibration = rooms(CALIBRATION_ROOMS, seed=seed, split="calibration") if knows_rooms else evaluation
     if not calibration or not evaluation:

@@ -114,7 +114,7 @@ def finished(
     replayed: int = 0,
 ) -> Run:
     """The record of a forward pass whose outputs are finite."""
-    prediction = subject.decode(outputs, value) if subject.decode is not None else None
+    prediction = subject.decode(outputs, value)
     return Run(value, outputs, prediction, seconds, begun, replayed)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quantlab.errors import CheckpointError, SceneError
-from quantlab.models.model import Model
+from quantlab.models.model import Model, prediction_from, vggt_layout
 from quantlab.models.prediction import Prediction
 from quantlab.models.structure import Structure, TokenLayout, describe
 from quantlab.scenes.scene import Scene, Truth
@@ -29,7 +29,8 @@ class Subject:
         prepare: From a scene (or whatever the network eats) to the network's input.
         run: ``run(network, input)`` gives outputs by name; the network may be a quantized twin.
         layout: How the tokens of an input lie, or None where there are none.
-        decode: From outputs and input to a Prediction, or None where the outputs are no reconstruction.
+        decode: From outputs and input to a Prediction, or to None where the outputs are no reconstruction.
+        any_pictures: Whether ``prepare`` fits pictures of any size to the network.
         planted: Outliers were planted artificially.
         check: Raises CheckpointError where the file that the weights are mapped from was overwritten.
     """
@@ -40,7 +41,8 @@ class Subject:
     prepare: Callable[[Any], Any]
     run: Callable[[nn.Module, Any], dict[str, Tensor]]
     layout: Callable[[Any], TokenLayout | None]
-    decode: Callable[[Mapping[str, Tensor], Any], Prediction] | None
+    decode: Callable[[Mapping[str, Tensor], Any], Prediction | None]
+    any_pictures: bool = False
     planted: bool = False
     check: Callable[[], None] = lambda: None
 
@@ -48,7 +50,9 @@ class Subject:
 def subject_of(model: Model | nn.Module, predict: Predict | None = None) -> Subject:
     """Wrap a Model, or any module together with ``predict(module, input)`` (default: call it).
 
-    The outputs of a bare module may be a tensor, or a tuple or mapping of tensors.
+    The outputs of a bare module may be a tensor, or a tuple or mapping of tensors. Outputs under VGGT's published
+    names are read as a reconstruction, and tokens told apart where the module has VGGT's aggregator: an upstream
+    VGGT can be passed as it is.
 
     Raises:
         CheckpointError: It is neither.
@@ -59,15 +63,15 @@ def subject_of(model: Model | nn.Module, predict: Predict | None = None) -> Subj
         raise CheckpointError(
             f"a {type(model).__name__} is no model", remedy="Pass ql.load_model('mini'), or a torch module."
         )
-    call = predict or _call
+    call, name = predict or _call, type(model).__name__
     return Subject(
-        name=type(model).__name__,
+        name=name,
         network=model,
         structure=describe(model),
         prepare=_pictures_or_input,
-        run=lambda network, value: named_outputs(call(network, value)),
-        layout=lambda _value: None,
-        decode=None,
+        run=lambda network, value: _without_input(named_outputs(call(network, value))),
+        layout=lambda value: _published_layout(model, value),
+        decode=lambda outputs, value: _published_prediction(outputs, value, name),
     )
 
 
@@ -112,8 +116,7 @@ def _subject_of_model(model: Model) -> Subject:
 
     def run(network: nn.Module, tensor: Tensor) -> dict[str, Tensor]:
         model.check_files()
-        outputs = network(tensor.to(model.device))
-        return {key: value for key, value in outputs.items() if key != "images"}
+        return _without_input(network(tensor.to(model.device)))
 
     return Subject(
         name=model.name,
@@ -123,9 +126,30 @@ def _subject_of_model(model: Model) -> Subject:
         run=run,
         layout=model.token_layout,
         decode=model.decode,
+        any_pictures=True,
         planted=model.planted,
         check=model.check_files,
     )
+
+
+def _without_input(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """VGGT hands its input back under "images"; that is no output to compare."""
+    return {key: value for key, value in outputs.items() if key != "images" or "pose_enc" not in outputs}
+
+
+def _is_pictures(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 5 and value.shape[:1] == (1,) and value.shape[2] == 3
+
+
+def _published_layout(network: nn.Module, value: Any) -> TokenLayout | None:
+    aggregator = getattr(network, "aggregator", None)
+    known = hasattr(aggregator, "patch_size") and hasattr(aggregator, "register_token")
+    return vggt_layout(aggregator, value) if known and _is_pictures(value) else None
+
+
+def _published_prediction(outputs: Mapping[str, Tensor], value: Any, name: str) -> Prediction | None:
+    known = {"pose_enc", "depth", "depth_conf"} <= set(outputs)
+    return prediction_from(outputs, value, name=name) if known and _is_pictures(value) else None
 
 
 def _call(network: nn.Module, value: Any) -> Any:

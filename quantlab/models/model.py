@@ -135,32 +135,49 @@ class Model:
         self, outputs: Mapping[str, Tensor], tensor: Tensor, *, points: Points = "depth"
     ) -> Prediction:
         """Turn outputs of the network for ``tensor`` [1, S, 3, H, W] into a Prediction."""
-        _check_outputs(outputs, self.name, points)
-        height, width = tensor.shape[-2:]
-        code = outputs["pose_enc"][0].double().cpu()
-        pose, intrinsics = (matrix.numpy() for matrix in cameras_from_code(code, height, width))
-        depth = _numpy(outputs["depth"])[..., 0]
-        if points == "head":
-            cloud, confidence = _numpy(outputs["world_points"]), _numpy(outputs["world_points_conf"])
-        else:
-            cloud, confidence = unproject(depth, intrinsics, pose), _numpy(outputs["depth_conf"])
-        pictures = (tensor[0].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
-        return Prediction(
-            images=np.ascontiguousarray(pictures),
-            points=np.asarray(cloud, dtype=np.float32),
-            confidence=confidence,
-            depth=depth,
-            camera_from_world=pose,
-            intrinsics=intrinsics.astype(np.float32),
-        )
+        return prediction_from(outputs, tensor, name=self.name, points=points)
 
     def token_layout(self, tensor: Tensor) -> TokenLayout:
         """How the tokens of an input [1, S, 3, H, W] lie in each stream."""
-        patch = self.network.aggregator.patch_size
-        frames, (height, width) = tensor.shape[-4], tensor.shape[-2:]
-        trunk = ("camera", *("register",) * (self.network.aggregator.special_tokens - 1))
-        specials = {"vit": VIT_SPECIALS, "frame": trunk, "global": trunk}
-        return TokenLayout(frames, height // patch, width // patch, specials)
+        return vggt_layout(self.network.aggregator, tensor)
+
+
+def prediction_from(
+    outputs: Mapping[str, Tensor], tensor: Tensor, *, name: str, points: Points = "depth"
+) -> Prediction:
+    """Turn outputs under VGGT's published names for ``tensor`` [1, S, 3, H, W] into a Prediction.
+
+    Raises:
+        CheckpointError: An output is missing; ``name`` is what people call the network.
+        NumericError: An output is not finite.
+    """
+    _check_outputs(outputs, name, points)
+    height, width = tensor.shape[-2:]
+    code = outputs["pose_enc"][0].double().cpu()
+    pose, intrinsics = (matrix.numpy() for matrix in cameras_from_code(code, height, width))
+    depth = _numpy(outputs["depth"])[..., 0]
+    if points == "head":
+        cloud, confidence = _numpy(outputs["world_points"]), _numpy(outputs["world_points_conf"])
+    else:
+        cloud, confidence = unproject(depth, intrinsics, pose), _numpy(outputs["depth_conf"])
+    pictures = (tensor[0].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return Prediction(
+        images=np.ascontiguousarray(pictures),
+        points=np.asarray(cloud, dtype=np.float32),
+        confidence=confidence,
+        depth=depth,
+        camera_from_world=pose,
+        intrinsics=intrinsics.astype(np.float32),
+    )
+
+
+def vggt_layout(aggregator: Any, tensor: Tensor) -> TokenLayout:
+    """How the tokens of an input [..., S, 3, H, W] lie in the streams of a VGGT's aggregator, ours or upstream's."""
+    patch, registers = aggregator.patch_size, aggregator.register_token.shape[2]
+    frames, (height, width) = tensor.shape[-4], tensor.shape[-2:]
+    trunk = ("camera", *("register",) * registers)
+    specials = {"vit": VIT_SPECIALS, "frame": trunk, "global": trunk}
+    return TokenLayout(frames, height // patch, width // patch, specials)
 
 
 def _numpy(output: Tensor) -> Any:
