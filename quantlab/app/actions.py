@@ -61,6 +61,7 @@ class Actions:
             "tab": self._look("tab", ("bench", "modules", "recipe", "notes"), "modules", "recipe"),
             "run": self._run_all,
             "stop": self._stop,
+            "sync": self._sync,
             "dismiss": self._dismiss,
         }
 
@@ -71,6 +72,8 @@ class Actions:
         verb = str(message.get("do", "")) if isinstance(message, dict) else ""
         if verb == "ready":
             yield from guarded(None, lambda: self._ready(page, message))
+        elif verb == "tab" and not self._store.knows(page):
+            return  # Gradio selects the first tab while the page loads, before it has said hello
         elif verb in self._verbs:
             yield from self._in_session(page, lambda session: self._verbs[verb](session, message))
 
@@ -102,9 +105,17 @@ class Actions:
             yield {"head": self._head(session), "status": status(session), **parts_of(session, *ALL)}
             yield from self._follow(session)
             return
+        if session.job is not None:  # asked again, before the first answer came
+            yield from self._sync(session, message)
+            return
         session.model, session.scene = self._workshop.options.model, self._workshop.options.scene
         yield {"head": self._head(session)}
         yield from run_job(session, self._open_first)
+
+    def _sync(self, session: Session, _message: Message) -> Iterator[Parts]:
+        """A page that has heard nothing for a while: how far the work is, or all that holds."""
+        parts = ALL if session.lab is not None and session.job is None else ()
+        yield {"head": self._head(session), "status": status(session), **parts_of(session, *parts)}
 
     def _open_first(self, session: Session, emit: Emit, job: Job) -> None:
         lab = self._workshop.first_lab(job.part(0.0, 0.4))

@@ -202,19 +202,30 @@ class Store:
     def join(self, page: str, handle: str = "") -> Session:
         """The session of a page that has just loaded: the one ``handle`` names if its tab left, else a new one.
 
+        A page that asks again, because it heard no answer, gets the one it has.
+
         Raises:
             DeviceError: As many labs as this process may hold are in use.
         """
         with self._lock:
             self._sweep()
-            seat = self._seats.get(handle)
-            if seat is not None and (seat.left_at is not None or seat.page == page):
-                seat.page, seat.left_at = page, None
-                return seat.session
+            for seat in self._seats.values():
+                if seat.page == page:
+                    seat.left_at = None
+                    return seat.session
+            former = self._seats.get(handle)
+            if former is not None and former.left_at is not None:
+                former.page, former.left_at = page, None
+                return former.session
             self._make_room()
             session = Session()
             self._seats[session.handle] = _Seat(session, page)
             return session
+
+    def knows(self, page: str) -> bool:
+        """Whether a page has a session."""
+        with self._lock:
+            return any(seat.page == page for seat in self._seats.values())
 
     def of(self, page: str) -> Session:
         """The session of a page.

@@ -297,3 +297,15 @@ def test_a_table_cell_out_of_bounds_is_refused_whole(open_bench):
     assert bench.lab.recipe == before
     assert "77" in parts["status"]["message"]["problem"]
     assert parts["modules"][0][2] == 4
+
+
+def test_a_page_that_heard_nothing_is_told_all_that_holds(open_bench):
+    bench = open_bench()
+    again = shown(bench.actions.act("page", {"do": "sync"}))
+    assert again["status"]["busy"] is False
+    assert again["head"]["handle"] == bench.session.handle
+    assert {"map", "layer", "settings", "numbers", "compare"} <= set(again)
+
+
+def test_a_tab_chosen_before_the_page_said_hello_is_no_error(bench):
+    assert list(bench().actions.act("page", {"do": "tab", "value": "bench"})) == []

@@ -108,3 +108,11 @@ def test_results_age_once_a_change_and_skip_states_that_were_never_measured():
     assert (once.profile, once.evaluation, once.former.evaluation) == ("p", None, "one")
     assert once.aged().former.evaluation == "one"
     assert once.former.former is None
+
+
+def test_a_page_that_says_hello_again_keeps_its_lab(store):
+    assert not store.knows("a")
+    first = store.join("a")
+    assert store.knows("a")
+    assert store.join("a") is first
+    assert len(store) == 1

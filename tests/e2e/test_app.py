@@ -151,6 +151,21 @@ def test_uploaded_pictures_replace_the_scene_and_a_bad_file_changes_nothing(page
     assert changed(page, after).points == uploaded.points
 
 
+def test_a_page_that_is_not_heard_asks_again(page, address):
+    lost = []
+
+    def lose_the_first(route):
+        if lost or '"ready"' not in (route.request.post_data or ""):
+            route.fallback()
+        else:
+            lost.append(route.request.url)
+            route.fulfill(json={"event_id": "lost on the way"})
+
+    page.route("**/queue/join*", lose_the_first)
+    assert min(opened(page, address).points) > 0
+    assert lost
+
+
 def test_two_browsers_do_not_see_each_others_lab(page, address, browser):
     mine = opened(page, address)
     other = browser.new_context()
@@ -214,7 +229,7 @@ def test_the_map_opens_layers_and_the_table_and_the_recipe_follow(page, address)
     page.get_by_role("checkbox", name="rotation").first.check()
     page.get_by_role("tab", name="Recipe").click()
     page.wait_for_function(
-        f"document.querySelector('[data-testid=yaml]').value.includes({layer!r})", timeout=30_000
+        f"document.querySelector('[data-testid=yaml]')?.value.includes({layer!r})", timeout=30_000
     )
     assert "hadamard" in page.get_by_test_id("yaml").input_value()
     assert "import quantlab" in page.get_by_test_id("python").inner_text()

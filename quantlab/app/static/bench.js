@@ -1,5 +1,6 @@
 // Where Gradio's components meet our panels: each panel is told its value now and at every change.
 import { read } from "./dom.js";
+import { asking, hear } from "./hearing.js";
 import { mountCompare } from "./compare.js";
 import { mountLayer } from "./layer.js";
 import { mountMap } from "./map.js";
@@ -22,12 +23,13 @@ const PANELS = {
 /** Draws one panel into `host`; `gradio` is {props, watch, send} of its component. */
 export function mount(kind, host, gradio) {
   host.classList.add("ql-unfilled"); // its controls keep their place, unseen, until they have something to show
-  const draw = PANELS[kind](host, { ...gradio, config: gradio.props.config });
+  const draw = PANELS[kind](host, { ...gradio, send: asking(gradio.send), config: gradio.props.config });
   let newest = 0;
   const update = () => {
     const { number, value } = gradio.props.value || { number: 0 };
     if (number <= newest) return; // nothing yet, or what another handler has replaced since
     newest = number;
+    hear();
     host.querySelector(":scope > .ql-waiting")?.remove();
     host.classList.remove("ql-unfilled");
     draw(read(value));

@@ -1,5 +1,6 @@
 // The top bar: what is open, what runs, and undo; also where the page says hello to the server.
 import { Choice, make, setText } from "./dom.js";
+import { greet, listen } from "./hearing.js";
 
 const KEPT = "quantlab-lab";
 const TABS = {
@@ -20,8 +21,11 @@ export function mountHead(host, { send }) {
     make("label", { class: "ql-field" }, make("span", {}, "scene"), scene.element),
   );
   // The tab's own memory, so that a reload finds its lab and another tab does not.
-  send({ do: "ready", handle: sessionStorage.getItem(KEPT) ?? "" });
+  const hello = () => send({ do: "ready", handle: sessionStorage.getItem(KEPT) ?? "" });
+  hello();
+  listen(hello, send);
   return (value) => {
+    greet();
     sessionStorage.setItem(KEPT, value.handle);
     for (const [name, help] of Object.entries(TABS)) {
       document.getElementById(`ql-${name}-tab-button`)?.setAttribute("title", help);
