@@ -20,18 +20,9 @@ import threading
 import time
 from pathlib import Path
 
+from app_latency import ARGUMENTS, ROOT
 from load_memory import write_random
 
-ROOT = Path(__file__).resolve().parents[1]
-ARGUMENTS = [
-    "--no-sandbox",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-sync",
-]
 LOOK = """() => ({
     busy: document.documentElement.dataset.qlBusy === 'true',
     text: document.querySelector('[data-testid=state]')?.textContent ?? '',

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Container, Hashable, Iterable, MutableMapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,31 +72,30 @@ def diagnose(
         name: (name, quantizer.state(name), fraction) for name in names if quantizer.state(name) is not None
     }
     missing = frozenset(name for name, key in keys.items() if key not in known)
-    total = len(inputs) * (2 if trajectory else 1)
+    named = [(scene_name(scenes, index), value) for index, value in enumerate(inputs)]
+    halves = 2 if trajectory else 1
     if missing:
         meter = _Meter(quantizer, fraction, job, only=missing)
         idle = _idle(quantizer.structure, missing)
-        for index, value in enumerate(inputs):
-            name = scene_name(scenes, index)
-            with ExitStack() as stack:
-                if cache is not None:
-                    stack.enter_context(cache.installed(quantizer.reference, idle, stores=False))
-                _watch(subject, quantizer.reference, meter, value, part(job, index, total), name)
+        answered = (
+            partial(cache.installed, quantizer.reference, idle, stores=False)
+            if cache is not None
+            else nullcontext
+        )
+        _watch(subject, quantizer.reference, meter, named, part(job, 0, halves), answered)
         known.update({keys[name]: error for name, error in meter.means(missing).items()})
     errors = {name: known[keys[name]] if name in keys else 0.0 for name in names}
     along: dict[str, float] | None = None
     if trajectory:
         other = _Meter(quantizer, fraction, job, along=True)
-        for index, value in enumerate(inputs):
-            name = scene_name(scenes, index)
-            _watch(subject, quantizer.network, other, value, part(job, len(inputs) + index, total), name)
+        _watch(subject, quantizer.network, other, named, part(job, 1, halves))
         along = other.means(quantizer.structure.branches)
     return Diagnosis(
         layers={name: errors[name] for name in quantizer.structure.layers},
         branches={name: errors[name] for name in quantizer.structure.branches},
         trajectory_branches=along,
         fraction=fraction,
-        scenes=tuple(scene_name(scenes, index) for index in range(len(inputs))),
+        scenes=tuple(name for name, _ in named),
         seconds=time.perf_counter() - start,
     )
 
@@ -112,18 +112,33 @@ def _idle(structure: Structure, measured: Iterable[str]) -> dict[str, Hashable]:
 
 
 def _watch(
-    subject: Subject, network: nn.Module, meter: _Meter, value: Any, job: Job | None, name: str
+    subject: Subject,
+    network: nn.Module,
+    meter: _Meter,
+    named: Sequence[tuple[str, Any]],
+    job: Job | None,
+    answered: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> None:
-    layers = [(layer, lambda *_: check(job)) for layer in present(meter.other, subject.structure.layers)]
-    with (
-        torch.no_grad(),
-        hooked(network, meter.before, meter.after),
-        hooked(meter.other, layers),
-        watched(network, subject.structure, job, name),
-        memory_errors("the diagnosis", value),
-    ):
-        subject.run(network, value)
-    meter.end_scene()
+    """Run the named inputs under the meter's hooks; ``answered`` is entered around each of them."""
+    for index, (name, value) in enumerate(named):
+        section = part(job, index, len(named))
+        layers = [
+            (layer, partial(_heard, section)) for layer in present(meter.other, subject.structure.layers)
+        ]
+        with (
+            torch.no_grad(),
+            answered(),
+            hooked(network, meter.before, meter.after),
+            hooked(meter.other, layers),
+            watched(network, subject.structure, section, name),
+            memory_errors("the diagnosis", value),
+        ):
+            subject.run(network, value)
+        meter.end_scene()
+
+
+def _heard(job: Job | None, *_: object) -> None:
+    check(job)
 
 
 class _Meter:
