@@ -1,6 +1,7 @@
 """Cameras, alignment, clouds and scores in numpy. No torch, and no open3d until ICP needs it."""
 
 from quantlab.geometry.alignment import Sim3, umeyama
+from quantlab.geometry.cleaning import Cleaning
 from quantlab.geometry.reconstruction import reconstruction_scores
 from quantlab.geometry.scores import (
     CloudScores,
@@ -15,6 +16,7 @@ from quantlab.geometry.scores import (
 )
 
 __all__ = [
+    "Cleaning",
     "CloudScores",
     "DepthScores",
     "Sim3",

@@ -9,10 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from quantlab.errors import MissingLibraryError, NumericError
 from quantlab.geometry.cameras import FloatArray
+from quantlab.jobs import Job, step
 
 OPEN3D_PACKAGES = "libusb-1.0-0 libgl1 libegl1 libx11-6 libgomp1 libudev1"
 PARALLEL_FROM = 50_000
 """Points from which a neighbour search is worth several threads (the answer is the same)."""
+AT_ONCE = 200_000
+"""Points searched for before somebody who waits is told how far it is."""
 
 
 def as_cloud(points: ArrayLike, what: str) -> FloatArray:
@@ -90,14 +93,26 @@ def diagonal(points: ArrayLike) -> float:
     return length
 
 
-def nearest(points: ArrayLike, neighbours: ArrayLike) -> tuple[FloatArray, NDArray[np.intp]]:
-    """Find the nearest of ``neighbours`` [M, 3] to each of ``points`` [N, 3]: distance [N] and index [N]."""
+def nearest(
+    points: ArrayLike, neighbours: ArrayLike, *, job: Job | None = None
+) -> tuple[FloatArray, NDArray[np.intp]]:
+    """Find the nearest of ``neighbours`` [M, 3] to each of ``points`` [N, 3]: distance [N] and index [N].
+
+    Raises:
+        NumericError: A cloud is empty or not finite.
+        JobCancelledError: The job was cancelled.
+    """
     from scipy.spatial import cKDTree  # a fifth of a second that opening the lab does not need
 
     points, neighbours = as_cloud(points, "points"), as_cloud(neighbours, "neighbours")
     workers = -1 if max(len(points), len(neighbours)) >= PARALLEL_FROM else 1
-    distance, index = cKDTree(neighbours).query(points, workers=workers)
-    return np.asarray(distance, dtype=np.float64), np.asarray(index, dtype=np.intp)
+    tree, parts = cKDTree(neighbours), np.array_split(points, -(-len(points) // AT_ONCE))
+    found = []
+    for index, some in enumerate(parts):
+        step(job, index, len(parts), "nearest neighbours")
+        found.append(tree.query(some, workers=workers))
+    distance, index_of = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    return np.asarray(distance, dtype=np.float64), np.asarray(index_of, dtype=np.intp)
 
 
 def icp(source: ArrayLike, target: ArrayLike, threshold: float = 0.1) -> FloatArray:

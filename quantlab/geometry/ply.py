@@ -24,7 +24,17 @@ def write_ply(path: str | os.PathLike[str], points: ArrayLike, colours: ArrayLik
         NumericError: The cloud is empty or not finite.
         StorageError: The colours do not match, or the file cannot be written.
     """
-    cloud = as_cloud(points, str(path))
+    atomic_write(Path(path), ply_bytes(points, colours, place=str(path)))
+
+
+def ply_bytes(points: ArrayLike, colours: ArrayLike | None = None, *, place: str = "ply") -> bytes:
+    """The file of points [N, 3] and colours [N, 3] uint8 as bytes; ``place`` is named in errors.
+
+    Raises:
+        NumericError: The cloud is empty or not finite.
+        StorageError: The colours do not match.
+    """
+    cloud = as_cloud(points, place)
     layout = _COORDINATES if colours is None else _COORDINATES + _CHANNELS
     rows = np.empty(len(cloud), dtype=list(layout))
     for axis, (name, _) in enumerate(_COORDINATES):
@@ -32,12 +42,10 @@ def write_ply(path: str | os.PathLike[str], points: ArrayLike, colours: ArrayLik
     if colours is not None:
         paint = np.asarray(colours)
         if paint.shape != cloud.shape or paint.dtype != np.uint8:
-            raise StorageError(
-                "colours do not match the points", place=str(path), remedy="Give uint8 [N, 3]."
-            )
+            raise StorageError("colours do not match the points", place=place, remedy="Give uint8 [N, 3].")
         for channel, (name, _) in enumerate(_CHANNELS):
             rows[name] = paint[:, channel]
-    atomic_write(Path(path), _header(len(cloud), coloured=colours is not None) + rows.tobytes())
+    return _header(len(cloud), coloured=colours is not None) + rows.tobytes()
 
 
 def read_ply(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:

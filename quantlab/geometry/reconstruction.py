@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from quantlab.errors import NumericError
+from quantlab.errors import MissingLibraryError, NumericError
 from quantlab.geometry.alignment import umeyama
-from quantlab.geometry.clouds import central_crop, icp, normals, valid_mask
+from quantlab.geometry.clouds import central_crop, icp, normals, open3d, valid_mask
+from quantlab.geometry.registration import local_normals, rigid_icp
 from quantlab.geometry.scores import CloudScores, cloud_scores
 
 
@@ -20,6 +21,7 @@ def reconstruction_scores(
     threshold: float = 0.1,
     max_points: int = 999_999,
     seed: int = 0,
+    with_open3d: bool = True,
 ) -> CloudScores:
     """Score a predicted point map against the true one, as 7-Scenes and NRGBD tables are computed.
 
@@ -34,6 +36,8 @@ def reconstruction_scores(
         threshold: Largest distance of an ICP pair, in the truth's units.
         max_points: Pairs kept at most.
         seed: Of the draw when there are more.
+        with_open3d: ICP and normals by open3d, as published; False: by numpy after open3d's defaults, which agrees to
+            rounding.
 
     Raises:
         NumericError: The maps do not pair, or leave a degenerate cloud.
@@ -53,6 +57,16 @@ def reconstruction_scores(
         drawn = np.random.default_rng(seed).choice(len(source), max_points, replace=False)
         source, target = source[drawn], target[drawn]
     aligned = umeyama(source, target).apply(source)
-    motion = icp(aligned, target, threshold)
+    refine, estimate = (icp, normals) if with_open3d else (rigid_icp, local_normals)
+    motion = refine(aligned, target, threshold)
     aligned = aligned @ motion[:3, :3].T + motion[:3, 3]
-    return cloud_scores(aligned, target, normals(aligned), normals(target))
+    return cloud_scores(aligned, target, estimate(aligned), estimate(target))
+
+
+def has_open3d() -> bool:
+    """Whether open3d can be loaded."""
+    try:
+        open3d()
+    except MissingLibraryError:
+        return False
+    return True

@@ -78,7 +78,7 @@ class Rotation:
         """
         self._require_width(x)
         working = working_dtype(x)
-        signed = x.to(working) * _signs(self.width, self.seed, working, x.device)
+        signed = x.to(working) * signs(self.width, self.seed, working, x.device)
         return _mix(signed, _mixers(self.width, working, x.device)).to(x.dtype)
 
     def apply_transposed(self, x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class Rotation:
         self._require_width(x)
         working = working_dtype(x)
         backwards = [mixer.T for mixer in _mixers(self.width, working, x.device)]
-        signed = _mix(x.to(working), backwards) * _signs(self.width, self.seed, working, x.device)
+        signed = _mix(x.to(working), backwards) * signs(self.width, self.seed, working, x.device)
         return signed.to(x.dtype)
 
     def fold(self, weight: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ def _factor(order: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _signs(width: int, seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def signs(width: int, seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """``[width]`` of +1 and -1, drawn on the CPU so that every machine draws the same."""
     generator = torch.Generator().manual_seed(seed)
     return (torch.randint(0, 2, (width,), generator=generator) * 2 - 1).to(device, dtype)

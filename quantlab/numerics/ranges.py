@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from quantlab.numerics.rounding import fake_quantize, to_rows, working_dtype
 from quantlab.numerics.search import SCALE_SEARCHES, TAPTQ_MULTIPLIERS, search_scale
 
 RANGE_SEARCHES = ("minmax", "percentile", *SCALE_SEARCHES)
+RowLoss = Callable[[Tensor], Tensor]
+"""Takes a tensor after rounding, in its own shape, and returns a loss for each scale, each of its own scale alone."""
 
 
 class Range(NamedTuple):
@@ -75,6 +78,16 @@ def minmax_range(x: Tensor, spec: QuantSpec, *, place: str = "") -> Range:
     return Range(scale.reshape(shape), zero_point.reshape(shape))
 
 
+def clipped(chosen: Range, share: Tensor | float) -> Range:
+    """The scales that cover ``share`` of the range: one number, or one per output channel (``[out]``).
+
+    A zero point stays: both ends of the range move alike.
+    """
+    if isinstance(share, Tensor) and chosen.scale.dim() > share.dim():
+        share = share[:, None]
+    return Range(chosen.scale * share, chosen.zero_point)
+
+
 def percentile_range(x: Tensor, spec: QuantSpec, *, percentile: float = 99.9, place: str = "") -> Range:
     """Cover ``percentile`` percent of the magnitudes (symmetric), or as much at either end (asymmetric); clip
     the rest.
@@ -111,9 +124,9 @@ def percentile_range(x: Tensor, spec: QuantSpec, *, percentile: float = 99.9, pl
 
 
 def search_range(
-    x: Tensor, spec: QuantSpec, *, search: str = "ternary", place: str = ""
+    x: Tensor, spec: QuantSpec, *, search: str = "ternary", loss: RowLoss | None = None, place: str = ""
 ) -> tuple[Range, SearchTrace]:
-    """Search the scale of each row for the smallest mean squared rounding error of ``x`` itself.
+    """Search the scale of each row for the smallest ``loss``; None: the mean squared rounding error of ``x`` itself.
 
     Candidates are those of TAPTQ around ``max|x| / (2**(bits-1) - 0.5)`` and the min-max scale, so that the
     result is never worse than min-max; zero points stay as min-max sets them. The trace counts in multiples
@@ -123,19 +136,22 @@ def search_range(
         As `choose_range`.
 
     Source:
-        TAPTQ (arXiv:2602.01741), interval search with plain MSE.
+        TAPTQ (arXiv:2602.01741), interval search; its objectives are `quantlab.methods.objectives`.
     """
     start = minmax_range(x, spec, place=place)
     rows = to_rows(x, spec).to(working_dtype(x))
     zero_point = None if start.zero_point is None else start.zero_point.reshape(-1, 1)
     buffers = torch.empty_like(rows), torch.empty_like(rows)
 
-    def loss(scale: Tensor) -> Tensor:
-        return _mean_squared_error(rows, scale, zero_point, spec, buffers)
+    def objective(scale: Tensor) -> Tensor:
+        if loss is None:
+            return _mean_squared_error(rows, scale, zero_point, spec, buffers)
+        return loss(fake_quantize(x, scale, start.zero_point, spec))
 
     ratio = spec.high / (spec.high + 0.5) if spec.symmetric else 1.0
     multipliers = np.union1d(TAPTQ_MULTIPLIERS * ratio, 1.0)
-    trace = search_scale(loss, start.scale.reshape(-1), search=search, multipliers=multipliers, place=place)
+    base = start.scale.reshape(-1)
+    trace = search_scale(objective, base, search=search, multipliers=multipliers, place=place)
     scale = torch.from_numpy(trace.scale).to(x.device).reshape(start.scale.shape)
     return Range(scale, start.zero_point), trace
 

@@ -20,6 +20,8 @@ class SearchTrace:
             order.
         best: int64 ``[rows]``, the candidate with the smallest visited loss (of equals, the one nearest the
             base).
+        local: bool ``[rows]``, where the visited losses had more than one valley and the search looked on around
+            the lowest of them.
     """
 
     base: NDArray[np.float64]
@@ -27,11 +29,17 @@ class SearchTrace:
     losses: NDArray[np.float64]
     visits: NDArray[np.int64]
     best: NDArray[np.int64]
+    local: NDArray[np.bool_]
 
     @property
     def evaluations(self) -> int:
         """How often the objective was called (one call answers for all rows)."""
         return len(self.visits)
+
+    @property
+    def share(self) -> NDArray[np.float64]:
+        """Of each row, the share of the candidates that were tried, ``[rows]``."""
+        return np.asarray((~np.isnan(self.losses)).mean(axis=1), dtype=np.float64)
 
     @property
     def scale(self) -> NDArray[np.float32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.errors import NumericError, RecipeError
-from quantlab.numerics.search import SCALE_SEARCHES, TAPTQ_MULTIPLIERS, search_scale
+from quantlab.numerics.search import MOST_SHARE, SCALE_SEARCHES, TAPTQ_MULTIPLIERS, _between, search_scale
 
 
 def valley(optimum: torch.Tensor):
@@ -46,7 +48,8 @@ def test_a_ternary_search_reports_exactly_what_it_asked_and_reaches_its_best_vis
         return table[torch.arange(rows), index]
 
     trace = search_scale(loss, torch.ones(rows))
-    assert trace.evaluations == len(asked) <= 32
+    assert trace.evaluations == len(asked)
+    assert trace.share.max() <= MOST_SHARE
     for row in range(rows):
         seen = {round(float(scale[row]), 5) for scale in asked}
         visited = trace.visited(row)
@@ -132,6 +135,40 @@ def test_few_candidates_are_all_seen(count):
     multipliers = np.linspace(0.5, 1.5, count)
     trace = search_scale(lambda s: -s, torch.ones(2), multipliers=multipliers)
     assert trace.best.tolist() == [count - 1] * 2
+
+
+def test_the_search_looks_on_only_where_it_saw_more_than_one_valley():
+    def smooth_and_rough(scale):
+        rough = (scale.double() - 0.8).abs() * (1.3 + torch.sin(40 * scale.double()))
+        return torch.stack([(scale[0].double() - 0.8).abs(), rough[1] + 0.1])
+
+    trace = search_scale(smooth_and_rough, torch.ones(2))
+    assert trace.local.tolist() == [False, True]
+    assert trace.share[0] < trace.share[1] <= MOST_SHARE
+
+
+def test_it_looks_on_beside_the_lowest_candidates_it_knows():
+    table = torch.rand(1, 101, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    trace = search_scale(
+        lambda s: table[:, int(np.abs(TAPTQ_MULTIPLIERS - float(s[0])).argmin())], torch.ones(1)
+    )
+    assert trace.local.tolist() == [True]
+    order = [int(index) for index in dict.fromkeys(trace.visits[:, 0])]
+    last, before = order[-1], sorted(order[:-1])
+    above = np.searchsorted(before, last)
+    beside = {before[above - 1], before[above]}
+    gaps = itertools.pairwise(before)
+    open_ends = {end for low, high in gaps if high - low > 1 for end in (low, high)}
+    assert min(beside, key=lambda i: table[0, i]) == min(open_ends, key=lambda i: table[0, i])
+
+
+def test_lines_between_known_losses_are_those_of_numpy():
+    losses = np.full((2, 9), np.nan)
+    losses[0, [0, 3, 8]] = [4.0, 1.0, 2.0]
+    losses[1, [0, 7, 8]] = [1.0, np.inf, 3.0]
+    for row, ours in zip(losses, _between(losses), strict=True):
+        known = np.flatnonzero(~np.isnan(row))
+        np.testing.assert_allclose(ours, np.interp(np.arange(9), known, np.minimum(row[known], 1e300)))
 
 
 def test_scales_never_underflow_to_zero():
