@@ -10,25 +10,30 @@ from torch import Tensor, nn
 
 from quantlab.errors import CheckpointError, NumericError
 from quantlab.models.checkpoint import Checkpoint
+from quantlab.models.family import FAMILIES, kind_by_names
 from quantlab.models.networks import NETWORKS, build_model
+from quantlab.models.reconstruction import Reconstruction
 
 SHOWN = 5
 # Reading every number of a larger file would undo the mapping; a NaN there is reported by the first forward pass.
 CHECKED_BYTES = 256 << 20
 
 
-def network_for(checkpoint: Checkpoint) -> tuple[str, nn.Module]:
+def network_for(checkpoint: Checkpoint) -> tuple[str, Reconstruction]:
     """The kind of a checkpoint and its network, with the checkpoint's tensors in place and in evaluation mode.
 
     The kind and sizes come from the metadata, or, without them, from the released network whose names and shapes
-    the file has. Nothing is changed or allocated before everything is known to fit.
+    the file has; what a released file holds for parts that the network here does not have (Pi3X's conditioning) is
+    left out by name. Nothing is changed or allocated before everything is known to fit.
 
     Raises:
         CheckpointError: The names or shapes are those of no known network.
         NumericError: A tensor of a small file holds a NaN or an infinity.
     """
     config = checkpoint.config
-    kind = checkpoint.metadata.get("kind") or ("vggt" if config is None or "aggregator" in config else None)
+    kind = checkpoint.metadata.get("kind") or kind_by_names(checkpoint.tensors)
+    if kind is None and (config is None or "aggregator" in config):
+        kind = "vggt"  # what it lacks of one is said below
     if kind is None:
         raise CheckpointError(
             "the metadata describe a network of another kind",
@@ -36,8 +41,13 @@ def network_for(checkpoint: Checkpoint) -> tuple[str, nn.Module]:
             remedy=f"Known kinds: {', '.join(NETWORKS)}.",
         )
     network = build_model(kind, config, device="meta")
-    check_names(network, checkpoint.tensors, str(checkpoint.path))
-    tensors = {name: _as_float32(tensor) for name, tensor in checkpoint.tensors.items()}
+    wanted = {
+        name: tensor
+        for name, tensor in checkpoint.tensors.items()
+        if not name.startswith(FAMILIES[kind].ignored)
+    }
+    check_names(network, wanted, str(checkpoint.path))
+    tensors = {name: _as_float32(tensor) for name, tensor in wanted.items()}
     if checkpoint.nbytes <= CHECKED_BYTES:
         check_finite(tensors, str(checkpoint.path))
     network.load_state_dict(tensors, strict=True, assign=True)

@@ -170,7 +170,7 @@ def _folder_config(folder: Path) -> dict[str, str]:
         return {}
     config = _read_json(folder / CONFIG)
     kind = config.pop("kind", None)
-    if "aggregator" not in config:
+    if not {"aggregator", "decoder"} & set(config):
         return {}
     return {"config": json.dumps(config)} | ({"kind": kind} if isinstance(kind, str) else {})
 

@@ -72,6 +72,16 @@ class VGGTConfig:
     track: TrackConfig | None = field(default_factory=TrackConfig)
 
     @property
+    def img_size(self) -> int:
+        """Side of the pictures the position embedding was made for."""
+        return self.aggregator.img_size
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.aggregator.patch_size
+
+    @property
     def layers(self) -> tuple[int, ...]:
         """The aggregator layers that depth, point and track heads read."""
         return (self.dpt or DptConfig()).intermediate_layer_idx
@@ -87,17 +97,17 @@ class VGGTConfig:
             CheckpointError: An unknown key, a value of the wrong type, or sizes that do not fit together.
         """
         sections = {f.name: f for f in fields(cls)}
-        _refuse_unknown(config, (*sections, *INFORMATIONAL, "patch_size"), "configuration")
-        trunk = dict(_mapping(config.get("aggregator", {}), "aggregator"))
+        refuse_unknown(config, (*sections, *INFORMATIONAL, "patch_size"), "configuration")
+        trunk = dict(mapping_of(config.get("aggregator", {}), "aggregator"))
         if "patch_size" in config:
             trunk.setdefault("patch_size", config["patch_size"])
         optional = {"camera_head": CameraHeadConfig, "dpt": DptConfig, "track": TrackConfig}
         heads = {
-            name: _section(kind, config[name], name) for name, kind in optional.items() if config.get(name)
+            name: section_of(kind, config[name], name) for name, kind in optional.items() if config.get(name)
         }
         built = cls(
-            aggregator=_section(AggregatorConfig, trunk, "aggregator"),
-            vit=_section(VitConfig, config.get("vit", {}), "vit"),
+            aggregator=section_of(AggregatorConfig, trunk, "aggregator"),
+            vit=section_of(VitConfig, config.get("vit", {}), "vit"),
             camera_head=heads.get("camera_head"),
             dpt=heads.get("dpt"),
             track=heads.get("track"),
@@ -110,13 +120,15 @@ class VGGTConfig:
         return {name: section for name, section in asdict(self).items() if section is not None}
 
 
-def _mapping(value: object, place: str) -> Mapping[str, Any]:
+def mapping_of(value: object, place: str) -> Mapping[str, Any]:
+    """A configuration section, or CheckpointError if it is no table."""
     if not isinstance(value, Mapping):
         raise CheckpointError("the configuration section is not a table of sizes", place=place)
     return value
 
 
-def _refuse_unknown(config: Mapping[str, Any], known: Sequence[str], place: str) -> None:
+def refuse_unknown(config: Mapping[str, Any], known: Sequence[str], place: str) -> None:
+    """Raise CheckpointError naming the keys of ``config`` that are not ``known``."""
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise CheckpointError(
@@ -126,10 +138,11 @@ def _refuse_unknown(config: Mapping[str, Any], known: Sequence[str], place: str)
         )
 
 
-def _section(kind: type[Any], config: object, place: str) -> Any:
-    values = _mapping(config, place)
+def section_of(kind: type[Any], config: object, place: str) -> Any:
+    """A dataclass of sizes from a table; sizes that are left out are its defaults."""
+    values = mapping_of(config, place)
     defaults = {f.name: f for f in fields(kind)}
-    _refuse_unknown(values, tuple(defaults), place)
+    refuse_unknown(values, tuple(defaults), place)
     reference = kind()
     return kind(
         **{key: _sizes(value, getattr(reference, key), f"{place}.{key}") for key, value in values.items()}
@@ -157,7 +170,7 @@ def _check_sizes(config: VGGTConfig) -> None:
         or trunk.img_size % max(trunk.patch_size, 1) != 0,
         "img_size must be at least patch_size": trunk.img_size < trunk.patch_size,
         "the encoder and the aggregator must have the same embed_dim": trunk.embed_dim != vit.embed_dim,
-        "num_heads must divide embed_dim into heads of a multiple of 4": not _heads_fit(
+        "num_heads must divide embed_dim into heads of a multiple of 4": not heads_fit(
             trunk.embed_dim, trunk.num_heads
         ),
         "the encoder's num_heads must divide embed_dim": vit.num_heads < 1
@@ -173,5 +186,6 @@ def _check_sizes(config: VGGTConfig) -> None:
             raise CheckpointError(problem, place="configuration", remedy="Correct the sizes.")
 
 
-def _heads_fit(dim: int, heads: int) -> bool:
+def heads_fit(dim: int, heads: int) -> bool:
+    """Whether ``dim`` channels split into ``heads`` heads that a 2-D rotary position fits."""
     return heads >= 1 and dim >= 1 and dim % heads == 0 and (dim // heads) % 4 == 0

@@ -59,12 +59,15 @@ class MLP(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention, optionally with normed queries and keys and a 2-D rotary position.
 
-    The rows of ``qkv`` are ordered [q, k, v] x [head] x [channel of the head].
+    The rows of ``qkv`` are ordered [q, k, v] x [head] x [channel of the head]. With ``narrow_rotary`` queries and
+    keys are rounded to the values' dtype before they are rotated, as Pi3 does: it matters in mixed precision only,
+    where the norms give float32.
     """
 
-    def __init__(self, dim: int, heads: int, *, qk_norm: bool = False) -> None:
+    def __init__(self, dim: int, heads: int, *, qk_norm: bool = False, narrow_rotary: bool = False) -> None:
         super().__init__()
         self.heads = heads
+        self.narrow_rotary = narrow_rotary
         self.qkv = nn.Linear(dim, 3 * dim)
         self.q_norm: nn.Module = LayerNorm(dim // heads) if qk_norm else nn.Identity()
         self.k_norm: nn.Module = LayerNorm(dim // heads) if qk_norm else nn.Identity()
@@ -76,6 +79,8 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, dim // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         query, key = self.q_norm(query), self.k_norm(key)
+        if self.narrow_rotary:
+            query, key = query.to(value.dtype), key.to(value.dtype)
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)
         value = value if torch.is_autocast_enabled(x.device.type) else value.to(query.dtype)
@@ -85,21 +90,35 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block: x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x)))."""
+    """Pre-norm transformer block: x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x))).
+
+    A ``layer_scale`` of None leaves the gains out (no such names in the state dict).
+    """
 
     def __init__(
-        self, dim: int, heads: int, *, qk_norm: bool = False, eps: float = 1e-5, layer_scale: float = 0.01
+        self,
+        dim: int,
+        heads: int,
+        *,
+        qk_norm: bool = False,
+        eps: float = 1e-5,
+        layer_scale: float | None = 0.01,
+        narrow_rotary: bool = False,
     ) -> None:
         super().__init__()
         self.norm1 = LayerNorm(dim, eps=eps)
-        self.attn = Attention(dim, heads, qk_norm=qk_norm)
-        self.ls1 = LayerScale(dim, layer_scale)
+        self.attn = Attention(dim, heads, qk_norm=qk_norm, narrow_rotary=narrow_rotary)
+        self.ls1 = _gain(dim, layer_scale)
         self.norm2 = LayerNorm(dim, eps=eps)
         self.mlp = MLP(dim, 4 * dim)
-        self.ls2 = LayerScale(dim, layer_scale)
+        self.ls2 = _gain(dim, layer_scale)
 
     def forward(self, x: Tensor, rotary: RotaryTables | None = None) -> Tensor:
         """Transform ``x`` [batch, tokens, dim]."""
         x = x + self.ls1(self.attn(self.norm1(x), rotary))
         out: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
         return out
+
+
+def _gain(dim: int, init: float | None) -> nn.Module:
+    return nn.Identity() if init is None else LayerScale(dim, init)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from quantlab.errors import CheckpointError, DeviceError, NumericError, SceneError
-from quantlab.geometry.cameras import unproject
+from quantlab.errors import CheckpointError, DeviceError
+from quantlab.models import read_pi3, read_vggt  # noqa: F401  # they register themselves
 from quantlab.models.checkpoint import Stamp
-from quantlab.models.pose_encoding import cameras_from_code
+from quantlab.models.family import FAMILIES, Points
+from quantlab.models.fingerprint import network_digest, weights_digest
 from quantlab.models.prediction import Prediction
 from quantlab.models.preprocess import Mode, Picture, preprocess
-from quantlab.models.tokens import VIT_SPECIALS, TokenLayout
-from quantlab.models.vggt import VGGT
+from quantlab.models.reconstruction import Reconstruction
+from quantlab.models.tokens import TokenLayout
 
-Points = Literal["depth", "head"]
 PUBLISHED_SIZE = 518
 
 
@@ -29,30 +27,29 @@ class Model:
     """A reconstruction network in evaluation mode, and how pictures go in and a Prediction comes out.
 
     Args:
-        network: A VGGT; it is put into evaluation mode.
-        name: What the user calls it.
+        network: A VGGT or a Pi3; it is put into evaluation mode.
+        name: What the user calls it; the kind of the network where it has no name.
         path: The weight file, for ``sha256``.
         stamps: The mapped files, checked before each prediction.
         planted: Outliers were planted artificially.
 
     Attributes:
-        family: "vggt".
+        family: "vggt", "pi3" or "pi3x".
         config: The sizes as plain data.
     """
 
-    family = "vggt"
-
     def __init__(
         self,
-        network: VGGT,
+        network: Reconstruction,
         *,
-        name: str = "vggt",
+        name: str = "",
         path: Path | None = None,
         stamps: Sequence[Stamp] = (),
         planted: bool = False,
     ) -> None:
         self.network = network.eval()
-        self.name = name
+        self.family = network.kind
+        self.name = name or network.kind
         self.path = path
         self.planted = planted
         self._stamps = tuple(stamps)
@@ -66,12 +63,12 @@ class Model:
     @property
     def config(self) -> dict[str, Any]:
         """Sizes in the form ``build_model`` takes."""
-        return self.network.config.to_dict()
+        return self.network.sizes.to_dict()
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.network.aggregator.camera_token.device
+        return next(self.network.parameters()).device
 
     @property
     def dtype(self) -> str:
@@ -82,7 +79,7 @@ class Model:
     def sha256(self) -> str:
         """Digest of the weights: of the file where there is one (read once, when first asked), else of the tensors."""
         if self._sha256 is None:
-            self._sha256 = _file_digest(self.path) if self.path else _tensor_digest(self.network)
+            self._sha256 = weights_digest(self.path) if self.path else network_digest(self.network)
         return self._sha256
 
     def check_files(self) -> None:
@@ -97,19 +94,20 @@ class Model:
     def preprocess(self, images: Sequence[Picture], *, mode: Mode | None = None) -> Tensor:
         """Pictures as the network's input, float32 [1, S, 3, H, W] in [0, 1], on the CPU.
 
-        The released size takes pictures as published ("crop"); a smaller network, which has only seen squares,
-        takes the central square at its own image size.
+        The released size takes pictures as published; a smaller network, which has only seen squares, takes the
+        central square at its own image size.
         """
-        size, patch = self.network.config.aggregator.img_size, self.network.config.aggregator.patch_size
-        chosen: Mode = mode or ("crop" if size == PUBLISHED_SIZE else "square")
-        return preprocess(images, size=size, patch_size=patch, mode=chosen)
+        size, patch = self.network.sizes.img_size, self.network.sizes.patch_size
+        published = FAMILIES[self.family].mode if size == PUBLISHED_SIZE else "square"
+        return preprocess(images, size=size, patch_size=patch, mode=mode or published)
 
     def predict(self, images: Sequence[Picture], *, points: Points = "depth") -> Prediction:
         """Reconstruct a scene from its pictures.
 
         Args:
             images: uint8 arrays [H, W, 3], paths, or PIL images, in the order of the views.
-            points: "depth" unprojects the depth with the predicted cameras; "head" takes the point head's points.
+            points: "depth" unprojects the depth with the predicted cameras; "head" takes the point head's points
+                (Pi3 has no others).
 
         Raises:
             SceneError: Pictures that cannot be used.
@@ -135,72 +133,14 @@ class Model:
         self, outputs: Mapping[str, Tensor], tensor: Tensor, *, points: Points = "depth"
     ) -> Prediction:
         """Turn outputs of the network for ``tensor`` [1, S, 3, H, W] into a Prediction."""
-        return prediction_from(outputs, tensor, name=self.name, points=points)
+        return FAMILIES[self.family].decode(outputs, tensor, self.name, points)
 
     def token_layout(self, tensor: Tensor) -> TokenLayout:
         """How the tokens of an input [1, S, 3, H, W] lie in each stream."""
-        return vggt_layout(self.network.aggregator, tensor)
-
-
-def prediction_from(
-    outputs: Mapping[str, Tensor], tensor: Tensor, *, name: str, points: Points = "depth"
-) -> Prediction:
-    """Turn outputs under VGGT's published names for ``tensor`` [1, S, 3, H, W] into a Prediction.
-
-    Raises:
-        CheckpointError: An output is missing; ``name`` is what people call the network.
-        NumericError: An output is not finite.
-    """
-    _check_outputs(outputs, name, points)
-    height, width = tensor.shape[-2:]
-    code = outputs["pose_enc"][0].double().cpu()
-    pose, intrinsics = (matrix.numpy() for matrix in cameras_from_code(code, height, width))
-    depth = _numpy(outputs["depth"])[..., 0]
-    if points == "head":
-        cloud, confidence = _numpy(outputs["world_points"]), _numpy(outputs["world_points_conf"])
-    else:
-        cloud, confidence = unproject(depth, intrinsics, pose), _numpy(outputs["depth_conf"])
-    pictures = (tensor[0].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    return Prediction(
-        images=np.ascontiguousarray(pictures),
-        points=np.asarray(cloud, dtype=np.float32),
-        confidence=confidence,
-        depth=depth,
-        camera_from_world=pose,
-        intrinsics=intrinsics.astype(np.float32),
-    )
-
-
-def vggt_layout(aggregator: Any, tensor: Tensor) -> TokenLayout:
-    """How the tokens of an input [..., S, 3, H, W] lie in the streams of a VGGT's aggregator, ours or upstream's."""
-    patch, registers = aggregator.patch_size, aggregator.register_token.shape[2]
-    frames, (height, width) = tensor.shape[-4], tensor.shape[-2:]
-    trunk = ("camera", *("register",) * registers)
-    specials = {"vit": VIT_SPECIALS, "frame": trunk, "global": trunk}
-    return TokenLayout(frames, height // patch, width // patch, specials)
-
-
-def _numpy(output: Tensor) -> Any:
-    return output[0].float().cpu().numpy()
-
-
-def _check_outputs(outputs: Mapping[str, Tensor], name: str, points: Points) -> None:
-    if points not in ("depth", "head"):
-        raise SceneError(f"there are no points {points!r}", remedy="Choose 'depth' or 'head'.")
-    needed = ("pose_enc", "depth", *(("world_points",) if points == "head" else ()))
-    for output in needed:
-        if output not in outputs:
-            raise CheckpointError(
-                f"the network computes no {output!r}",
-                place=name,
-                remedy="Choose a checkpoint with that head.",
-            )
-        if not bool(torch.isfinite(outputs[output]).all()):
-            raise NumericError(
-                f"the network's output {output!r} holds a NaN or an infinity",
-                place=name,
-                remedy="Check the weights, or the scales of the quantized layers.",
-            )
+        layout = FAMILIES[self.family].layout(self.network, tensor)
+        if layout is None:
+            raise CheckpointError("the network has no tokens of its family", place=self.name)
+        return layout
 
 
 def _is_memory_error(error: RuntimeError) -> bool:
@@ -216,24 +156,3 @@ def _memory_error(error: RuntimeError, tensor: Tensor) -> DeviceError:
         f"memory ran out on {frames} images of {width} x {height} pixels: {error}",
         remedy="Use fewer images, dtype='bfloat16', or a device with more memory.",
     )
-
-
-def _file_digest(path: Path) -> str:
-    # The hub's cache names large files by their sha256 already.
-    if re.fullmatch("[0-9a-f]{64}", path.resolve().name):
-        return path.resolve().name
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 24):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _tensor_digest(network: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

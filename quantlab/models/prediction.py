@@ -15,7 +15,8 @@ class Prediction:
     Attributes:
         images: uint8 [S, H, W, 3], the preprocessed pictures, as the network saw them.
         points: float32 [S, H, W, 3], world points: depth unprojected with the predicted cameras, or the point head's.
-        confidence: float32 [S, H, W], at least 1; of the head the points come from.
+        confidence: float32 [S, H, W], of the head the points come from: at least 1 (VGGT) or from 0 to 1 (Pi3); only
+            its order means the same everywhere.
         depth: float32 [S, H, W], along the optical axis.
         camera_from_world: float64 [S, 4, 4], OpenCV axes.
         intrinsics: float32 [S, 3, 3], in pixels of the preprocessed pictures.

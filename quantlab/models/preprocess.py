@@ -16,10 +16,12 @@ from torch import Tensor
 from quantlab.errors import SceneError
 
 Picture = NDArray[np.uint8] | str | PathLike[str] | Image.Image
-Mode = Literal["crop", "pad", "square"]
+Mode = Literal["crop", "pad", "square", "pixels"]
 MAX_PIXELS = 80_000_000
 MAX_ASPECT = 16
 MAX_IMAGES = 1000
+PIXELS = 255_000
+"""The most pixels of a picture in mode "pixels"."""
 
 
 def preprocess(
@@ -32,16 +34,17 @@ def preprocess(
     Args:
         images: uint8 arrays [H, W, 3 or 4], paths, or PIL images; transparency is laid on white, and photographs
             are turned upright by their EXIF orientation.
-        size: Pixels of the target width ("crop") or of the target square.
+        size: Pixels of the target width ("crop") or of the target square; "pixels" has no use for it.
         patch_size: Height and width come out as multiples of it.
         mode: "crop" scales to the target width and cuts rows beyond the square; "pad" scales the longer side and
-            pads with white; "square" cuts the central square and scales that.
+            pads with white; "square" cuts the central square and scales that; "pixels" scales all pictures to the
+            size with the shape of the first that comes near 255 000 pixels.
 
     Raises:
         SceneError: No or too many pictures, one that cannot be read, is too large or extremely narrow.
 
     Source:
-        "crop" and "pad" are those of VGGT's released loader, bit for bit.
+        "crop" and "pad" are those of VGGT's released loader, bit for bit, and "pixels" is that of Pi3's.
     """
     if isinstance(images, str | PathLike | Image.Image):
         images = [images]
@@ -49,10 +52,12 @@ def preprocess(
         raise SceneError(
             f"the scene has {len(images)} images", remedy=f"Give between 1 and {MAX_IMAGES} images."
         )
-    resized = [
-        _resized(open_picture(image, f"image {i}"), size, patch_size, mode)
-        for i, image in enumerate(images, 1)
-    ]
+    opened = [open_picture(image, f"image {i}") for i, image in enumerate(images, 1)]
+    if mode == "pixels":
+        target = _near_budget(*opened[0].size, patch_size)
+        resized = [np.asarray(image.resize(target, Image.Resampling.LANCZOS)) for image in opened]
+    else:
+        resized = [_resized(image, size, patch_size, mode) for image in opened]
     height = max(array.shape[0] for array in resized)
     width = max(array.shape[1] for array in resized)
     stacked = np.stack([_pad(array, height, width) for array in resized])
@@ -138,6 +143,19 @@ def _resized(image: Image.Image, size: int, patch: int, mode: Mode) -> NDArray[n
         return _pad(scaled, size, size)
     start = max(0, (scaled.shape[0] - size) // 2)
     return scaled[start : start + size]
+
+
+def _near_budget(width: int, height: int, patch: int) -> tuple[int, int]:
+    """Width and height in whole patches with about the shape of ``width`` x ``height`` and at most PIXELS pixels."""
+    scale = (PIXELS / (width * height)) ** 0.5
+    ideal_columns, ideal_rows = width * scale / patch, height * scale / patch
+    columns, rows = round(ideal_columns), round(ideal_rows)
+    while columns * patch * rows * patch > PIXELS:
+        if columns / rows > ideal_columns / ideal_rows:
+            columns -= 1
+        else:
+            rows -= 1
+    return max(1, columns) * patch, max(1, rows) * patch
 
 
 def _multiple(length: float, patch: int) -> int:

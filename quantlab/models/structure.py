@@ -31,7 +31,11 @@ STREAMS = (
     (r"(^|\.)(patch_embed|vit|encoder)(\.|$)", "vit"),
     (r"(^|\.)frame_blocks\.", "frame"),
     (r"(^|\.)global_blocks\.", "global"),
-    (r"(^|\.)(camera_head|depth_head|point_head|track_head)(\.|$)", r"\2"),
+    # Pi3's blocks alternate in one list: even ones see one view, odd ones all.
+    (r"^decoder\.\d*[02468](\.|$)", "frame"),
+    (r"^decoder\.\d*[13579](\.|$)", "global"),
+    (r"(^|\.)((?:point|conf|camera|metric)_decoder)(\.|$)", r"\2"),
+    (r"(^|\.)((?:camera|depth|point|track|conf|metric)_head)(\.|$)", r"\2"),
 )
 QKV = (
     "qkv",
@@ -58,7 +62,7 @@ class LayerInfo:
 
     Attributes:
         kind: "qkv", "proj", "fc1", "fc2", "conv" or "other".
-        stream: "vit", "frame", "global", "camera_head", "depth_head", "point_head", "track_head" or "".
+        stream: "vit", "frame", "global", the name of a head or of a head's decoder, as "camera_head", or "".
         block: The block it sits in, or "".
         index: The block's index in its list, or -1.
         in_features: Width of the matrix product: for a convolution channels times kernel.
@@ -118,7 +122,7 @@ def describe(network: nn.Module, *, order: Sequence[str] = ()) -> Structure:
 
     A block is an entry of a list that holds a normalisation or a child named like attention or MLP, and at least one
     layer. A module (such as a head) with layers outside all blocks is one block, if its name ends in "head" or it
-    holds no blocks; other layers outside have the block "".
+    holds no blocks; of a list, which is never called itself, each entry is. Other layers outside have the block "".
 
     Args:
         network: Any module; it is not changed and not run.
@@ -183,13 +187,28 @@ def _layers(network: nn.Module) -> Iterator[tuple[str, Layer]]:
 
 def _blocks(network: nn.Module) -> dict[str, int]:
     """Block names with their index in their list; heads and other parts get -1."""
-    blocks = {name: int(name.rpartition(".")[2]) for name in _listed(network, "")}
-    for name, child in network.named_children():
+    blocks = {name: _index(name) for name in _listed(network, "")}
+    for name, child in _parts(network, ""):
         own = [layer for layer, _ in _layers(child) if not _inside(f"{name}.{layer}", blocks)]
         holds_blocks = any(block.startswith(f"{name}.") for block in blocks)
         if own and not isinstance(child, LAYERS) and (name.endswith("head") or not holds_blocks):
-            blocks[name] = -1
+            blocks[name] = _index(name)
     return blocks
+
+
+def _index(name: str) -> int:
+    last = name.rpartition(".")[2]
+    return int(last) if last.isdecimal() else -1
+
+
+def _parts(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    """The children; of a list or dict of modules its entries, because nothing ever calls it as a whole."""
+    for name, child in module.named_children():
+        path = f"{prefix}{name}"
+        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+            yield from _parts(child, f"{path}.")
+        else:
+            yield path, child
 
 
 def _listed(module: nn.Module, prefix: str) -> list[str]:

@@ -19,21 +19,22 @@ class TokenLayout:
 
     Attributes:
         specials: Per stream the kinds of the tokens in front of each frame's patches.
+        uniform: Streams whose tokens are all of one kind, such as a head that reads camera tokens only.
     """
 
     frames: int
     rows: int
     cols: int
     specials: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    uniform: Mapping[str, str] = field(default_factory=dict)
 
     def kinds(self, stream: str, tokens: int) -> NDArray[np.uint8]:
         """Kind codes (indices into KINDS) of ``tokens`` tokens of one sequence of a stream: uint8 [tokens].
 
-        A sequence may hold one frame or several in a row; one whose length fits neither is all patches. The camera
-        head sees camera tokens only.
+        A sequence may hold one frame or several in a row; one whose length fits neither is all patches.
         """
-        if stream == "camera_head":
-            return np.full(tokens, KINDS.index("camera"), dtype=np.uint8)
+        if stream in self.uniform:
+            return np.full(tokens, KINDS.index(self.uniform[stream]), dtype=np.uint8)
         specials = [KINDS.index(kind) for kind in self.specials.get(stream, ())]
         frame = np.full(len(specials) + self.rows * self.cols, PATCH, dtype=np.uint8)
         frame[: len(specials)] = specials

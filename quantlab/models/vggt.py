@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from quantlab.errors import SceneError
 from quantlab.models.aggregator import Aggregator
 from quantlab.models.camera_head import CameraHead
 from quantlab.models.config import VGGTConfig
 from quantlab.models.dpt import DPTHead
+from quantlab.models.precision import check_images, precision
+from quantlab.models.reconstruction import Reconstruction
 from quantlab.models.tracker import TrackHead
 
 
-class VGGT(nn.Module):
+class VGGT(Reconstruction):
     """Visual geometry grounded transformer.
 
     ``compute_dtype`` bfloat16 runs the trunk as the published mixed precision does (products in bfloat16, norms and
@@ -27,10 +28,12 @@ class VGGT(nn.Module):
         Wang et al. 2025 (arXiv:2503.11651).
     """
 
+    kind = "vggt"
+    config: VGGTConfig
+
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
         self.config = config
-        self.compute_dtype = torch.float32
         self.heads_in_float32 = True
         dim, patch = 2 * config.aggregator.embed_dim, config.aggregator.patch_size
         self.aggregator = Aggregator(config.aggregator, config.vit)
@@ -57,15 +60,15 @@ class VGGT(nn.Module):
             and ``images`` [B,S,3,H,W]. Entries of absent heads are left out.
         """
         images = images[None] if images.dim() == 4 else images
-        _check_images(images, self.config.aggregator.patch_size)
+        check_images(images, self.config.aggregator.patch_size)
         device = images.device.type
-        with _precision(device, self.compute_dtype):
+        with precision(device, self.compute_dtype):
             tokens = self.aggregator(images, keep=self._layers_needed(query_points))
         with torch.autocast(device, enabled=False) if self.heads_in_float32 else nullcontext():
             outputs = self._dense_outputs({index: t.float() for index, t in tokens.items()}, images)
         if self.track_head is not None and query_points is not None:
             query = query_points[None] if query_points.dim() == 2 else query_points
-            with _precision(device, self.compute_dtype):
+            with precision(device, self.compute_dtype):
                 found = self.track_head(tokens, images, self.aggregator.special_tokens, query)
             outputs |= dict(zip(("track", "vis", "conf"), found, strict=True))
         return outputs | {"images": images}
@@ -79,6 +82,15 @@ class VGGT(nn.Module):
             if head is not None:
                 outputs[name], outputs[f"{name}_conf"] = head(tokens, images, specials)
         return outputs
+
+    @property
+    def cross_frame(self) -> bool:
+        """Whether the global blocks see all frames; False cuts them down to one frame each."""
+        return self.aggregator.cross_frame
+
+    @cross_frame.setter
+    def cross_frame(self, across: bool) -> None:
+        self.aggregator.cross_frame = across
 
     def execution_order(self) -> list[str]:
         """Module names in the order they run, for ``structure.describe``: frame and global blocks alternate."""
@@ -95,18 +107,3 @@ class VGGT(nn.Module):
         dense = tracking or self.depth_head is not None or self.point_head is not None
         needed = set(self.config.layers) if dense else set()
         return needed | {self._last_layer} if self.camera_head is not None else needed
-
-
-def _check_images(images: Tensor, patch: int) -> None:
-    height, width = images.shape[-2:]
-    if images.dim() != 5 or images.shape[2] != 3 or 0 in images.shape or height % patch or width % patch:
-        raise SceneError(
-            f"the network's input is {list(images.shape)}",
-            place="images",
-            remedy=f"Give [S, 3, H, W] or [B, S, 3, H, W] with H and W multiples of {patch}.",
-        )
-
-
-def _precision(device: str, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Autocast for a reduced ``dtype``; for float32 whatever the caller has set stays in force."""
-    return nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype)

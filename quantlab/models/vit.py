@@ -1,4 +1,4 @@
-"""The image encoder of VGGT: a DINOv2 vision transformer with registers. It returns the normed patch tokens only."""
+"""The image encoder of VGGT and Pi3: a DINOv2 vision transformer with registers. It returns patch tokens only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class VisionTransformer(nn.Module):
         Oquab et al. 2023 (arXiv:2304.07193) with the registers of Darcet et al. 2023 (arXiv:2309.16588).
     """
 
-    def __init__(self, image_size: int, patch_size: int, dim: int, depth: int, heads: int) -> None:
+    def __init__(
+        self, image_size: int, patch_size: int, dim: int, depth: int, heads: int, *, mask_token: bool = True
+    ) -> None:
         super().__init__()
         grid = image_size // patch_size
         self.patch_size = patch_size
@@ -40,8 +42,9 @@ class VisionTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim) * 1e-6)
         self.pos_embed = nn.Parameter(torch.randn(1, 1 + grid * grid, dim) * 0.02)
         self.register_tokens = nn.Parameter(torch.randn(1, REGISTERS, dim) * 1e-6)
-        # Published checkpoints carry it (masked pre-training); the forward pass never reads it.
-        self.mask_token = nn.Parameter(torch.zeros(1, dim))
+        # VGGT's checkpoints carry it (masked pre-training), Pi3's do not; the forward pass never reads it.
+        if mask_token:
+            self.mask_token = nn.Parameter(torch.zeros(1, dim))
         self.blocks = nn.ModuleList(Block(dim, heads, eps=EPS, layer_scale=1.0) for _ in range(depth))
         self.norm = LayerNorm(dim, eps=EPS)
 

@@ -26,24 +26,29 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the weights of a named model are, and whether outliers are planted into them."""
+    """Where the weights of a named model are, whether outliers are planted, and whether it was trained on our rooms."""
 
     find: Callable[[], Path]
     planted: bool = False
+    rooms: bool = False
 
 
 MODELS: Registry[Source] = Registry("model", CheckpointError)
-MODELS.register("mini")(Source(lambda: asset("mini.safetensors")))
-MODELS.register("mini-outliers")(Source(lambda: asset("mini.safetensors"), planted=True))
+MODELS.register("mini")(Source(lambda: asset("mini.safetensors"), rooms=True))
+MODELS.register("mini-outliers")(Source(lambda: asset("mini.safetensors"), planted=True, rooms=True))
+MODELS.register("pi3-mini")(Source(lambda: asset("pi3-mini.safetensors"), rooms=True))
 MODELS.register("vggt-1b")(Source(lambda: hub_file("vggt-1b")))
+MODELS.register("pi3")(Source(lambda: hub_file("pi3")))
+MODELS.register("pi3x")(Source(lambda: hub_file("pi3x")))
 
 
 def load_model(path_or_name: str | Path, *, device: str = "cpu", dtype: str = "float32") -> Model:
     """Load a built-in or released model by name, or a checkpoint by path.
 
     Args:
-        path_or_name: "mini", "mini-outliers" (mini with outliers planted; the same function), "vggt-1b" (from the
-            hub's cache, or downloaded), or the path of a .safetensors or .pt file or a folder of shards.
+        path_or_name: "mini", "mini-outliers" (mini with outliers planted; the same function), "pi3-mini", "vggt-1b",
+            "pi3" or "pi3x" (from the hub's cache, or downloaded), or the path of a .safetensors or .pt file or a
+            folder of shards.
         device: "cpu", "cuda", "cuda:1" ...
         dtype: "float32", or "bfloat16" for the published mixed precision: products of the trunk in bfloat16,
             norms, residual stream and heads in float32. The weights stay float32, and mapped.
@@ -59,10 +64,8 @@ def load_model(path_or_name: str | Path, *, device: str = "cpu", dtype: str = "f
     path = source.find() if source else Path(path_or_name)
     checkpoint = open_checkpoint(path)
     _, network = network_for(checkpoint)
-    if not isinstance(network, VGGT):
-        raise CheckpointError("the network is no VGGT", place=str(path))
     network.compute_dtype = precision
-    if source and source.planted:
+    if source and source.planted and isinstance(network, VGGT):
         plant_outliers(network)
     try:
         network.to(chosen_device)

@@ -30,6 +30,9 @@ CASES = {
     "vggt_pad_src3": ("pad", ["src3"]),
     "vggt_crop_mixed_src0_src3_src1": ("crop", ["src0", "src3", "src1"]),
     "vggt_crop_rgba": ("crop", ["src_rgba"]),
+    "pi3_src0_src0": ("pixels", ["src0", "src0"]),
+    "pi3_src1_src0": ("pixels", ["src1", "src0"]),
+    "pi3_src2_src0": ("pixels", ["src2", "src0"]),
 }
 
 
@@ -38,7 +41,7 @@ def as_bytes(tensor: Tensor) -> bytes:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_crop_and_pad_equal_the_published_loader_bit_for_bit(case: str) -> None:
+def test_crop_pad_and_pixels_equal_the_published_loaders_bit_for_bit(case: str) -> None:
     mode, sources = CASES[case]
     found = preprocess([TENSORS[source].numpy() for source in sources], mode=mode)  # type: ignore[arg-type]
     if case in TENSORS:
@@ -91,6 +94,13 @@ def test_sides_are_multiples_of_the_patch_and_mixed_sizes_are_padded_with_white(
     found = preprocess([gradient(33, 70), gradient(70, 70)], size=56)
     assert found.shape == (1, 2, 3, 56, 56)
     assert (found[0, 0, :, 0] == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(40, 640), (640, 40), (700, 700), (1, 1), (480, 853)])
+def test_pixels_mode_stays_within_its_budget_in_whole_patches(shape: tuple[int, int]) -> None:
+    height, width = preprocess([gradient(*shape)], mode="pixels").shape[-2:]
+    assert height % 14 == width % 14 == 0
+    assert 0.8 * 255_000 < height * width <= 255_000
 
 
 def test_broken_and_extreme_pictures_are_refused_by_name(tmp_path: Path) -> None:

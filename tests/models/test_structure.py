@@ -70,6 +70,20 @@ def test_a_small_vit_has_blocks_and_branches() -> None:
     assert found.layers["patches"].block == ""
 
 
+def test_entries_of_a_plain_list_are_blocks_because_nothing_calls_the_list() -> None:
+    class Lists(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(2))
+            self.named = nn.ModuleDict({"left": nn.Sequential(nn.Linear(4, 4)), "right": nn.Linear(4, 4)})
+
+    found = describe(Lists())
+    assert list(found.blocks) == ["steps.0", "steps.1", "named.left"]
+    assert [block.index for block in found.blocks.values()] == [0, 1, -1]
+    assert found.layers["steps.1.0"].block == "steps.1"
+    assert found.layers["named.right"].block == ""
+
+
 def test_the_inside_of_torch_attention_is_not_offered() -> None:
     assert not [name for name in describe(SmallViT()).layers if "out_proj" in name]
 
@@ -121,7 +135,8 @@ def test_frame_and_global_blocks_of_vggt_alternate_and_have_two_branches_each(re
 
 
 def test_token_kinds_follow_the_layout_frame_by_frame() -> None:
-    layout = TokenLayout(2, 1, 2, {"global": ("camera", "register"), "vit": VIT_SPECIALS})
+    specials = {"global": ("camera", "register"), "vit": VIT_SPECIALS}
+    layout = TokenLayout(2, 1, 2, specials, uniform={"camera_head": "camera"})
     found = [KINDS[code] for code in layout.kinds("global", 8)]
     assert found == ["camera", "register", "patch", "patch"] * 2
     assert KINDS[layout.kinds("vit", 7)[0]] == "vit_cls"
