@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from quantlab.errors import SceneError
 from quantlab.registry import Registry
 from quantlab.scenes import images, video
+from quantlab.scenes.origin import Files
 from quantlab.scenes.scene import Scene
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Scene
@@ -29,7 +31,7 @@ def _demo() -> Scene:
     from quantlab.scenes.synthetic import rooms  # imports torch
 
     room = rooms(1, views=4, seed=DEMO_SEED)[0]
-    return Scene(name="demo", images=room.images, truth=room.truth, notes=room.notes)
+    return replace(room, name="demo")
 
 
 def load_scene(source: Source, *, max_frames: int | None = None) -> Scene:
@@ -66,15 +68,16 @@ def load_scene(source: Source, *, max_frames: int | None = None) -> Scene:
 
 
 def load_scenes(
-    source: Source, *, views: int = 4, seed: int = 0, max_frames: int | None = None
+    source: Source, *, views: int = 4, seed: int = 0, max_frames: int | None = None, split: str = "held-out"
 ) -> list[Scene]:
-    """Load several scenes: "rooms:N" is N held-out rooms of the generator; anything else is one scene, in a list.
+    """Load several scenes: "rooms:N" is N rooms of the generator; anything else is one scene, in a list.
 
     Args:
         source: "rooms:8", or what ``load_scene`` takes.
         views: Pictures of each room.
         seed: Which rooms; room 5 of 8 is room 5 of 100.
         max_frames: As in ``load_scene``.
+        split: Of the rooms: "held-out" to judge on, "calibration" to calibrate on; they never coincide.
 
     Raises:
         SceneError: As ``load_scene``; or a number of rooms that is none.
@@ -86,7 +89,7 @@ def load_scenes(
         raise SceneError(f"{views} views make no scene", place=source, remedy=f"Choose 1 to {MOST_IMAGES}.")
     from quantlab.scenes.synthetic import rooms  # imports torch
 
-    return rooms(count, views=views, seed=seed)
+    return rooms(count, views=views, seed=seed, split=split)
 
 
 def _room_count(name: str) -> int:
@@ -135,8 +138,10 @@ def _load_path(path: Path, max_frames: int | None) -> Scene:
     if path.is_dir():
         return _load_folder(path, max_frames)
     if path.suffix.lower() in video.SUFFIXES:
-        frames, notes = video.read_video(path, max_frames or video.DEFAULT_FRAMES)
-        return Scene(name=path.name, images=frames, notes=notes)
+        wanted = max_frames or video.DEFAULT_FRAMES
+        frames, notes = video.read_video(path, wanted)
+        origin = Files((path.absolute(),), frames=wanted)
+        return Scene(name=path.name, images=frames, notes=notes, origin=origin)
     return _load_pictures(path.name, [path], max_frames)
 
 
@@ -153,7 +158,7 @@ def _load_folder(folder: Path, max_frames: int | None) -> Scene:
     if not foreign:
         return scene
     note = f"{len(foreign)} files left out, not {images.FORMATS_TEXT}: {', '.join(foreign[:3])}"
-    return Scene(name=scene.name, images=scene.images, notes=(*scene.notes, note))
+    return replace(scene, notes=(*scene.notes, note))
 
 
 def _load_pictures(name: str, paths: list[Path], max_frames: int | None) -> Scene:
@@ -167,7 +172,8 @@ def _load_pictures(name: str, paths: list[Path], max_frames: int | None) -> Scen
     pixels, notes = images.read_images(kept)
     if len(kept) < len(paths):
         notes = (*notes, f"{len(kept)} of {len(paths)} pictures, evenly spaced")
-    return Scene(name=name, images=pixels, notes=notes)
+    origin = Files(tuple(path.absolute() for path in kept))
+    return Scene(name=name, images=pixels, notes=notes, origin=origin)
 
 
 def evenly(items: list[Path], count: int) -> list[Path]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quantlab.errors import SceneError
 from quantlab.geometry.cameras import rotation_defects
+from quantlab.scenes.origin import Origin
 
 ROTATION_TOLERANCE = 1e-3
 """Poses written with four decimals pass; scaled, sheared or mirrored ones do not."""
@@ -65,7 +66,7 @@ class Truth:
         return np.asarray(known & (self.depth > 0), dtype=bool)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Scene:
     """Pictures of one place, as they came; the model preprocesses.
 
@@ -74,6 +75,9 @@ class Scene:
         images: uint8 [H, W, 3] RGB each; sizes may differ when there is no truth.
         truth: Ground truth for all of the images, or None.
         notes: What a person should know of how the scene came about (a frame that is one colour throughout).
+        split: Of a generated room, the split it was drawn from, as "held-out"; "" for everything else. Copies of the
+            scene keep it, whatever they are called.
+        origin: How the scene can be had again, for sessions that name it; None where it cannot.
 
     Raises:
         SceneError: No image, an image of another kind, or truth of another count or size.
@@ -83,6 +87,8 @@ class Scene:
     images: tuple[NDArray[np.uint8], ...]
     truth: Truth | None = None
     notes: tuple[str, ...] = ()
+    split: str = ""
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", tuple(self.images))

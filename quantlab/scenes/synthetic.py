@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from quantlab.errors import SceneError
+from quantlab.scenes.origin import Drawn
 from quantlab.scenes.raytrace import Solids, shade, trace
 from quantlab.scenes.scene import Scene, Truth
 from quantlab.scenes.textures import make_textures
@@ -111,11 +112,26 @@ def rooms(
             for i in range(start, min(start + 8, count))
         ]
         rendering = render(plans, size)
-        scenes += [
-            _scene(f"room {split} {seed}.{start + i}", rendering, i, plan.degenerate)
-            for i, plan in enumerate(plans)
-        ]
+        for i, plan in enumerate(plans):
+            drawn = Drawn(start + i, views, seed, *_sides(size), split, degenerate)
+            own_world = None if world is not MINI_WORLD else drawn  # rooms of another world have no such spec
+            scenes.append(_scene(drawn, rendering, i, plan.degenerate, own_world))
     return scenes
+
+
+def room(
+    index: int,
+    *,
+    views: int = 4,
+    seed: int = 0,
+    size: int | tuple[int, int] = 96,
+    split: str = "held-out",
+    degenerate: float = 0.0,
+) -> Scene:
+    """Room ``index`` of ``rooms`` alone; ``degenerate`` is its chance to be defective."""
+    plan = plan_room(index, views=views, seed=seed, split=split, degenerate=degenerate)
+    drawn = Drawn(index, views, seed, *_sides(size), split, degenerate)
+    return _scene(drawn, render([plan], size), 0, plan.degenerate, drawn)
 
 
 def plan_room(
@@ -153,7 +169,7 @@ def render(plans: list[RoomPlan], size: int | tuple[int, int], *, device: str = 
     Raises:
         SceneError: The size is not positive.
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = _sides(size)
     if height < 1 or width < 1:
         raise SceneError(
             f"a picture of {height} x {width} pixels cannot be drawn", remedy="Ask for a positive size."
@@ -276,7 +292,12 @@ def _stack(plans: list[RoomPlan], name: str, device: str) -> Tensor:
     )
 
 
-def _scene(name: str, rendering: Rendering, index: int, degenerate: str) -> Scene:
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def _scene(drawn: Drawn, rendering: Rendering, index: int, degenerate: str, origin: Drawn | None) -> Scene:
     depth, camera = rendering.depth[index], rendering.camera_from_world[index]
     points = world_points(depth, camera, rendering.intrinsics[index])
     truth = Truth(
@@ -285,5 +306,7 @@ def _scene(name: str, rendering: Rendering, index: int, degenerate: str) -> Scen
         depth=depth.numpy(),
         points=points.numpy(),
     )
+    name = f"room {drawn.split} {drawn.seed}.{drawn.index}"
     label = f"{name} ({degenerate})" if degenerate else name
-    return Scene(name=label, images=tuple(image.numpy() for image in rendering.images[index]), truth=truth)
+    images = tuple(image.numpy() for image in rendering.images[index])
+    return Scene(name=label, images=images, truth=truth, split=drawn.split, origin=origin)
