@@ -96,11 +96,13 @@ class Profile:
         layers: Layer name to its profile.
         scenes: Names of the scenes that ran.
         seconds: Time it took.
+        fingerprint: Of the weights, as `quantlab.models.fingerprint` has it; "" where nobody looked.
     """
 
     layers: Mapping[str, LayerProfile]
     scenes: tuple[str, ...] = field(default=())
     seconds: float = 0.0
+    fingerprint: str = ""
 
     def __repr__(self) -> str:
         return f"Profile({len(self.layers)} layers on {len(self.scenes)} scenes, {self.seconds:.1f} s)"

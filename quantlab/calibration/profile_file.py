@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,19 @@ from quantlab.errors import StorageError
 from quantlab.numerics.records import BINS, Histogram
 from quantlab.storage import atomic_write
 
-FORMAT = 1
+FORMAT = 2
+"""2 knows the fingerprint of the weights; 1, which did not, is read too."""
 MAX_BYTES = 1 << 30
 """Unpacked size beyond which a file is refused before it is unpacked."""
 ARRAYS = ("channel_max", "token_max", "token_kinds", "weight_channel_max")
 NAMES = ("name", "kind", "stream", "block", "index")
 NUMBERS = ("count", "mean", "std", "kurtosis", "max", "p50", "p90", "p99", "p999", "p9999", "max_p999")
 DTYPES = {"token_kinds": np.uint8}
+BROKEN = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, EOFError, MemoryError),
+    *(RuntimeError, zipfile.BadZipFile, zlib.error),
+)
+"""What reading a damaged file, or one made to do harm, can raise; a RuntimeError is an archive that is encrypted."""
 
 
 def save_profile(profile: Profile, path: str | Path) -> None:
@@ -32,13 +39,19 @@ def save_profile(profile: Profile, path: str | Path) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
+    atomic_write(path, profile_bytes(profile))
+
+
+def profile_bytes(profile: Profile) -> bytes:
+    """The contents of the file of a profile."""
     arrays: dict[str, NDArray[Any]] = {}
     layers = [_pack(layer, index, arrays) for index, layer in enumerate(profile.layers.values())]
-    header = {"format": FORMAT, "scenes": profile.scenes, "seconds": profile.seconds, "layers": layers}
+    header = {"format": FORMAT, "scenes": profile.scenes, "seconds": profile.seconds}
+    header |= {"fingerprint": profile.fingerprint, "layers": layers}
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    atomic_write(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def load_profile(path: str | Path) -> Profile:
@@ -53,18 +66,29 @@ def load_profile(path: str | Path) -> Profile:
                 raise _unusable(path, "the file would unpack to more than a gigabyte")
         with np.load(path, allow_pickle=False) as arrays:
             header = json.loads(arrays["header"].tobytes())
-            if header["format"] != FORMAT:
-                raise _unusable(
-                    path, f"the profile has format {header['format']}, this version reads {FORMAT}"
-                )
+            _check_format(header["format"], path)
             layers = [_unpack(entry, index, arrays) for index, entry in enumerate(header["layers"])]
         return Profile(
-            {layer.name: layer for layer in layers}, tuple(header["scenes"]), float(header["seconds"])
+            {layer.name: layer for layer in layers},
+            tuple(map(str, header["scenes"])),
+            float(header["seconds"]),
+            str(header.get("fingerprint", "")),
         )
     except FileNotFoundError:
         raise StorageError("there is no such profile", place=str(path), remedy="Check the path.") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
+    except BROKEN as error:
         raise _unusable(path, f"the file is no profile: {error}") from None
+
+
+def _check_format(number: Any, path: str | Path) -> None:
+    if type(number) is int and number > FORMAT:
+        raise StorageError(
+            f"profile format {number} was made by a newer QuantLab; this one reads {FORMAT}",
+            place=str(path),
+            remedy="Update QuantLab.",
+        )
+    if type(number) is not int or number < 1:
+        raise _unusable(path, "the format of the profile is no number")
 
 
 def _pack(layer: LayerProfile, index: int, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:

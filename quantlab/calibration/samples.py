@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -19,13 +20,15 @@ from quantlab.models.tokens import PATCH, TokenLayout
 from quantlab.numerics.finite import require_finite
 
 ROWS = 1024
+PIXELS = 4
+"""Of a convolution's input, so many times the rows to keep are offered from each scene, on an even grid."""
 T = TypeVar("T")
 
 
 class LayerSamples:
     """Rows of layer inputs by layer name. Special tokens come first; they are rare and carry the outliers.
 
-    A row of a convolution is one pixel over its input channels.
+    A row of a convolution is one pixel over its input channels; of large maps an even grid of pixels is seen.
     """
 
     def __init__(
@@ -131,6 +134,8 @@ class SampleCollector:
             entropy = [self._seed, zlib.crc32(info.name.encode())]
             sample = self._layers[info.name] = _Sample(self._limit, np.random.default_rng(entropy))
         maps = info.operator != "linear" and x.dim() >= 3
+        if maps:
+            x = _thinned(x, PIXELS * self._limit)
         table = x.detach().movedim(-3, -1).flatten(0, -2) if maps else x.detach().reshape(-1, x.shape[-1])
         try:
             sample.add(table, np.resize(kinds, len(table)))
@@ -147,6 +152,13 @@ class SampleCollector:
             {name: sample.absmax for name, sample in self._layers.items() if sample.absmax is not None},
             scenes,
         )
+
+
+def _thinned(x: Tensor, most: int) -> Tensor:
+    """An even grid of at most about ``most`` pixels of maps ``[..., channels, h, w]``, which can have millions."""
+    pixels = x.numel() // max(1, x.shape[-3])
+    stride = max(1, math.ceil(math.sqrt(pixels / most)))
+    return x[..., ::stride, ::stride]
 
 
 class _Sample:

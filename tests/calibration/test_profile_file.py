@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
+import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,3 +89,64 @@ def test_pickled_arrays_are_never_unpickled(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no such profile"):
         Profile.load(tmp_path / "none.npz")
+
+
+def rewritten(profile: Profile, path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """The file of a profile whose header somebody has edited."""
+    profile.save(path)
+    with np.load(path) as arrays:
+        kept = dict(arrays)
+    header = json.loads(kept["header"].tobytes())
+    change(header)
+    kept["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    np.savez(path, **kept)
+    return path
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header["layers"][0].update(tokens=[]),
+        lambda header: header["layers"][0].update(index=float("inf")),
+        lambda header: header["layers"][0]["weight"].__setitem__(0, float("inf")),
+        lambda header: header.update(layers=3),
+        lambda header: header.update(layers=[3]),
+        lambda header: header.update(scenes=None),
+    ],
+)
+def test_a_header_that_was_edited_is_refused(
+    profile: Profile, tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    with pytest.raises(StorageError):
+        Profile.load(rewritten(profile, tmp_path / "p.npz", change))
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("seed", range(40))
+def test_a_profile_with_damaged_bytes_is_refused_or_read_and_nothing_else(
+    profile: Profile, tmp_path: Path, seed: int
+) -> None:
+    path, random = tmp_path / "p.npz", np.random.default_rng(seed)
+    profile.save(path)
+    raw = bytearray(path.read_bytes())
+    for place in random.integers(0, len(raw), 8):
+        raw[place] = int(random.integers(256))
+    path.write_bytes(raw)
+    with contextlib.suppress(StorageError):
+        Profile.load(path)
+
+
+@pytest.mark.bad_input
+def test_an_array_that_claims_to_be_huge_is_refused(profile: Profile, tmp_path: Path) -> None:
+    path = tmp_path / "p.npz"
+    profile.save(path)
+    claim = io.BytesIO()
+    np.lib.format.write_array_header_1_0(claim, {"descr": "<f8", "fortran_order": False, "shape": (1 << 50,)})
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, claim.getvalue() if name == "0.channel_max.npy" else data)
+    with pytest.raises(StorageError):
+        Profile.load(path)
