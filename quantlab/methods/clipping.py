@@ -8,7 +8,7 @@ from torch import Tensor
 
 from quantlab.errors import RecipeError
 from quantlab.numerics.formats import QuantSpec
-from quantlab.numerics.ranges import Range, minmax_range, percentile_range, search_range
+from quantlab.numerics.ranges import Range, RowLoss, minmax_range, percentile_range, search_range
 from quantlab.numerics.records import SearchTrace
 from quantlab.registry import Registry
 
@@ -17,40 +17,57 @@ class RangeSearch(Protocol):
     """Chooses the scales of a tensor; the trace is None where nothing was searched."""
 
     def __call__(
-        self, x: Tensor, spec: QuantSpec, *, percentile: float, place: str
+        self, x: Tensor, spec: QuantSpec, *, percentile: float, place: str, loss: RowLoss | None = None
     ) -> tuple[Range, SearchTrace | None]:
-        """Choose; errors as `quantlab.numerics.ranges.choose_range`."""
+        """Choose; errors as `quantlab.numerics.ranges.choose_range`.
+
+        Args:
+            x: ``[rows, columns]``.
+            spec: The format.
+            percentile: Matters to that search only.
+            place: Named in errors.
+            loss: What a search minimises; None: the squared rounding error of ``x`` itself.
+        """
 
 
 RANGES: Registry[RangeSearch] = Registry("range search", RecipeError)
 
 
 @RANGES.register("minmax")
-def cover_all(x: Tensor, spec: QuantSpec, *, percentile: float, place: str) -> tuple[Range, None]:
-    """Clip nothing (``percentile`` does not matter)."""
-    del percentile
+def cover_all(
+    x: Tensor, spec: QuantSpec, *, percentile: float, place: str, loss: RowLoss | None = None
+) -> tuple[Range, None]:
+    """Clip nothing (neither ``percentile`` nor ``loss`` matters)."""
+    del percentile, loss
     return minmax_range(x, spec, place=place), None
 
 
 @RANGES.register("percentile")
-def cover_most(x: Tensor, spec: QuantSpec, *, percentile: float, place: str) -> tuple[Range, None]:
+def cover_most(
+    x: Tensor, spec: QuantSpec, *, percentile: float, place: str, loss: RowLoss | None = None
+) -> tuple[Range, None]:
     """Cover ``percentile`` percent of the magnitudes under each scale."""
+    del loss
     return percentile_range(x, spec, percentile=percentile, place=place), None
 
 
 @RANGES.register("grid")
-def search_all(x: Tensor, spec: QuantSpec, *, percentile: float, place: str) -> tuple[Range, SearchTrace]:
-    """The scale of smallest squared rounding error among 102 candidates, all of them tried."""
+def search_all(
+    x: Tensor, spec: QuantSpec, *, percentile: float, place: str, loss: RowLoss | None = None
+) -> tuple[Range, SearchTrace]:
+    """The scale of smallest loss among 102 candidates, all of them tried."""
     del percentile
-    return search_range(x, spec, search="grid", place=place)
+    return search_range(x, spec, search="grid", loss=loss, place=place)
 
 
 @RANGES.register("ternary")
-def search_ternary(x: Tensor, spec: QuantSpec, *, percentile: float, place: str) -> tuple[Range, SearchTrace]:
+def search_ternary(
+    x: Tensor, spec: QuantSpec, *, percentile: float, place: str, loss: RowLoss | None = None
+) -> tuple[Range, SearchTrace]:
     """The same candidates, about a quarter of them tried.
 
     Source:
-        TAPTQ (arXiv:2602.01741), interval search, with the rounding error of the tensor itself as the loss.
+        TAPTQ (arXiv:2602.01741), interval search.
     """
     del percentile
-    return search_range(x, spec, search="ternary", place=place)
+    return search_range(x, spec, search="ternary", loss=loss, place=place)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 RIDGE = 1e-4
 """Damping of the least squares, as a share of the mean variance of the inputs."""
-RANK_AT_1024 = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,11 +76,6 @@ class Correction:
         return 2 * (self.down.numel() + self.up.numel() + self.bias.numel())
 
 
-def default_rank(width: int) -> int:
-    """The published rank, scaled with the width: 128 at 1024."""
-    return max(1, round(width * RANK_AT_1024 / 1024))
-
-
 def fit_correction(moments: ErrorMoments, rank: int) -> Correction:
     """Least squares with bias, truncated to ``rank``; the bias is fitted again after the truncation.
 
@@ -89,7 +83,8 @@ def fit_correction(moments: ErrorMoments, rank: int) -> Correction:
 
     Source:
         TAPTQ (arXiv:2602.01741), compensation; QwT (arXiv:2411.13918). The small ridge is ours: calibration may have
-        fewer tokens than channels.
+        fewer tokens than channels. All tokens weigh the same, as there: patches, of which a scene has most, decide
+        the fit, and it can leave the few camera tokens worse than they were.
     """
     centred = moments.gram[:-1, :-1] - moments.rows * torch.outer(moments.mean_x, moments.mean_x)
     cross = moments.cross[:-1] - moments.rows * torch.outer(moments.mean_x, moments.mean_error)

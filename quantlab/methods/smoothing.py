@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,7 @@ class Smoothing(Transform):
         (arXiv:2509.21302), section 3.2.
     """
 
+    step = "smoothed"
     divisor: Tensor
 
     def __init__(self, divisor: Tensor) -> None:
@@ -60,7 +63,12 @@ def smoothing_divisor(peaks: Tensor, weight_peaks: Tensor, alpha: float) -> Tens
     logarithm = torch.where(speaks, alpha * x.log() - (1 - alpha) * w.log(), 0.0)
     if bool(speaks.any()):
         logarithm = torch.where(speaks, logarithm - logarithm[speaks].mean(), 0.0)
-    limit = torch.tensor(SPREAD, dtype=torch.float64).log()
+    return bounded(logarithm)
+
+
+def bounded(logarithm: Tensor) -> Tensor:
+    """Factors float32 from their logarithms, none beyond `SPREAD` or its inverse."""
+    limit = math.log(SPREAD)
     return logarithm.clamp(-limit, limit).exp().float()
 
 
@@ -85,3 +93,19 @@ def prepare_smoothing(context: TransformContext) -> Smoothing:
             remedy="Check the calibration scenes.",
         )
     return Smoothing(smoothing_divisor(context.peaks, context.weight.abs().amax(dim=0), context.alpha))
+
+
+@TRANSFORMS.register("smoothing_learned")
+def learned_smoothing(context: TransformContext) -> Smoothing:
+    """The factors that reconstruction learned.
+
+    Raises:
+        RecipeError: Nothing was learned.
+    """
+    if context.learned is None or context.learned.divisor is None:
+        raise RecipeError(
+            "nothing was learned for this layer",
+            place=context.place,
+            remedy="Turn reconstruction on, or choose another smoothing rule.",
+        )
+    return Smoothing(context.learned.divisor)

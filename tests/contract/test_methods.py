@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantlab.calibration.layer_data import LayerData
 from quantlab.engine.build import METHODS
 from quantlab.methods.clipping import RANGES
+from quantlab.methods.learned import Learned
+from quantlab.methods.rounding import COLUMN_ORDERS, ROUNDINGS
 from quantlab.methods.transforms import TRANSFORMS, TransformContext
+from quantlab.models.tokens import PATCH
 from quantlab.numerics.formats import QuantSpec
+from quantlab.numerics.ranges import minmax_range
 from quantlab.numerics.rounding import fake_quantize
 
 
@@ -23,7 +29,12 @@ def context(
     if silent:
         x[:, 0] = 0
         weight[:, -1] = 0
-    return TransformContext(weight, x.abs().amax(dim=0), alpha, seed, "layer"), x
+    data = LayerData(
+        x, x.abs().amax(dim=0), np.full(30, PATCH, dtype=np.uint8), x.double().T @ x.double(), 30
+    )
+    learned = Learned(divisor=torch.rand(width, generator=generator) + 0.1)
+    four = QuantSpec(4), QuantSpec(4, granularity="token")
+    return TransformContext(weight, data.absmax, alpha, seed, "layer", data, *four, 0, learned), x
 
 
 def test_every_transform_module_is_registered():
@@ -96,3 +107,31 @@ def test_a_searched_range_is_never_worse_than_min_max(name):
         chosen, _ = RANGES[search](x, spec, percentile=99.0, place="w")
         losses[search] = (fake_quantize(x, *chosen, spec) - x).square().sum(dim=1)
     assert (losses[name] <= losses["minmax"] * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize("name", list(TRANSFORMS))
+def test_second_moments_behind_a_transform_are_those_of_the_rows_behind_it(name):
+    chosen, _ = context(24, 3)
+    behind = chosen.data.through(TRANSFORMS[name](chosen))
+    expected = behind.rows.double().T @ behind.rows.double()
+    assert (behind.gram - expected).norm() <= 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("name", list(ROUNDINGS))
+@pytest.mark.parametrize("granularity", ["tensor", "channel", "group"])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("order", COLUMN_ORDERS)
+def test_a_rounding_puts_every_weight_on_the_grid_and_changes_no_argument(
+    name, granularity, symmetric, order
+):
+    chosen, _ = context(16, 7)
+    weight = chosen.weight.float()
+    spec = QuantSpec(4, symmetric, granularity, 8 if granularity == "group" else 0)
+    grid = minmax_range(weight, spec)
+    copy = weight.clone()
+    rounded = ROUNDINGS[name](weight, grid, spec, data=chosen.data, order=order, place="layer")
+    assert (rounded.shape, rounded.dtype) == (weight.shape, weight.dtype)
+    assert torch.equal(weight, copy)
+    torch.testing.assert_close(fake_quantize(rounded, *grid, spec), rounded)
+    again = ROUNDINGS[name](weight, grid, spec, data=chosen.data, order=order, place="layer")
+    assert torch.equal(rounded, again)
