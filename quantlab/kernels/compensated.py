@@ -21,7 +21,7 @@ class Tap:
         return x
 
 
-class _Wrapper(nn.Module):
+class Wrapper(nn.Module):
     """Stands in for a module: names inside it and its attributes are reached as before."""
 
     def __init__(self, inner: nn.Module) -> None:
@@ -35,7 +35,7 @@ class _Wrapper(nn.Module):
             return getattr(super().__getattr__("inner"), name)
 
 
-class TappedInput(_Wrapper):
+class TappedInput(Wrapper):
     """The first module of a branch (its norm); notes what comes in."""
 
     def __init__(self, inner: nn.Module, tap: Tap) -> None:
@@ -48,7 +48,7 @@ class TappedInput(_Wrapper):
         return self.inner(x, *args, **kwargs)
 
 
-class CompensatedOutput(_Wrapper):
+class CompensatedOutput(Wrapper):
     """The last module of a branch (its gain, or the branch itself); adds the correction to what comes out."""
 
     def __init__(self, inner: nn.Module, tap: Tap, correction: Correction) -> None:

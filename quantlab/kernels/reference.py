@@ -6,6 +6,7 @@ What is rounded, and how, is decided in `quantlab.engine`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +14,15 @@ from torch import Tensor, nn
 
 from quantlab.methods.transforms import Transform
 from quantlab.numerics.formats import QuantSpec
+from quantlab.numerics.packing import pack, unpack
 from quantlab.numerics.ranges import Range
-from quantlab.numerics.rounding import quantize
+from quantlab.numerics.rounding import dequantize, quantize
 
 
 class Simulated(nn.Module):
     """What quantized layers share: the rounded weight with its format and scale.
+
+    `keep_packed` stores the codes in place of the weight, which is then worked out anew whenever it is read.
 
     Attributes:
         weight: The rounded values, in the dtype and shape of the layer's weight, transforms folded in.
@@ -29,6 +33,7 @@ class Simulated(nn.Module):
     """
 
     weight: Tensor
+    packed: Tensor
     scale: Tensor | None
     zero_point: Tensor | None
 
@@ -46,19 +51,81 @@ class Simulated(nn.Module):
         self.register_buffer("scale", None if chosen is None else chosen.scale)
         self.register_buffer("zero_point", None if chosen is None else chosen.zero_point)
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "weight" and "packed" in self.__dict__.get("_buffers", {}):
+            return self._unpacked()
+        return super().__getattr__(name)
+
     def rows_of(self, weight: Tensor) -> Tensor:
         """A weight of this layer's shape as a matrix, one output channel a row."""
         return weight
+
+    def weight_of(self, rows: Tensor, shape: torch.Size) -> Tensor:
+        """The inverse of `rows_of`."""
+        return rows.reshape(shape)
+
+    def keep_packed(self) -> bool:
+        """Store packed codes from now on instead of the weight, whose values stay the same bit for bit.
+
+        Returns:
+            Whether that was possible: not for a weight that is not rounded, nor for one whose codes do not give it
+            back (8 asymmetric bits in bfloat16 may not).
+        """
+        if self.is_packed or not self.keeps_its_codes():
+            return self.is_packed
+        codes, rows, shape = self.codes(), self.weight_rows(), self.weight.shape
+        if codes is None or self.spec is None:
+            return False
+        self._shape, self._dtype, self._width = shape, rows.dtype, rows.shape[-1]
+        del self.weight
+        self.register_buffer("packed", pack(codes, self.spec))
+        return True
+
+    def keeps_its_codes(self) -> bool:
+        """Whether the codes give the weight back bit for bit."""
+        codes = None if self.is_packed else self.codes()
+        if codes is None or self.spec is None:
+            return self.is_packed
+        rows = self.weight_rows()
+        return torch.equal(dequantize(codes, *self._range(), self.spec, dtype=rows.dtype), rows)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether codes are stored and the weight is not."""
+        return "packed" in self._buffers
+
+    @property
+    def stored_bytes(self) -> int:
+        """Memory of the weight as it is stored."""
+        stored: Tensor = self.packed if self.is_packed else self.weight
+        return stored.nbytes
 
     def weight_rows(self) -> Tensor:
         """The rounded weight as that matrix."""
         return self.rows_of(self.weight)
 
+    def effective_weight(self) -> Tensor:
+        """The matrix that the layer's input really meets."""
+        return self.weight_rows()
+
     def codes(self) -> Tensor | None:
         """Integer codes of `weight_rows`, int8 or uint8; None where the weight is not rounded."""
         if self.spec is None or self.scale is None:
             return None
+        if self.is_packed:
+            return unpack(self.packed, self.spec, self._width)
         return quantize(self.weight_rows(), self.scale, self.zero_point, self.spec)
+
+    def _range(self) -> tuple[Tensor, Tensor | None]:
+        if self.scale is None:
+            raise ValueError("the weight is not rounded")
+        return self.scale, self.zero_point
+
+    def _unpacked(self) -> Tensor:
+        codes = self.codes()
+        if codes is None or self.spec is None:
+            raise AttributeError("weight")
+        return self.weight_of(dequantize(codes, *self._range(), self.spec, dtype=self._dtype), self._shape)
 
 
 class SimulatedLinear(Simulated):
@@ -71,7 +138,12 @@ class SimulatedLinear(Simulated):
         activations: Rounds the transformed input; None leaves it.
         spec: Format of the weight, or None.
         chosen: Scale and zero point of the weight, or None.
+        low_rank: ``down`` ``[in, rank]`` and ``up`` ``[rank, out]`` of a branch beside the rounded weight that sees
+            the transformed input before it is rounded; None without one.
     """
+
+    down: Tensor | None
+    up: Tensor | None
 
     def __init__(
         self,
@@ -82,9 +154,13 @@ class SimulatedLinear(Simulated):
         activations: nn.Module | None = None,
         spec: QuantSpec | None = None,
         chosen: Range | None = None,
+        low_rank: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__(weight, bias, spec, chosen)
         self.out_features, self.in_features = weight.shape
+        down, up = low_rank or (None, None)
+        self.register_buffer("down", down)
+        self.register_buffer("up", up)
         self.transforms = nn.ModuleList(transforms)
         self.activations = activations
 
@@ -101,9 +177,17 @@ class SimulatedLinear(Simulated):
             NumericError: The input holds a NaN or an infinity and is to be rounded.
         """
         x = self.transform(x)
-        if self.activations is not None:
-            x = self.activations(x)
-        return F.linear(x, self.weight, self.bias)
+        rounded = x if self.activations is None else self.activations(x)
+        output = F.linear(rounded, self.weight, self.bias)
+        if self.down is None or self.up is None:
+            return output
+        return output + (x @ self.down.to(x.dtype)) @ self.up.to(x.dtype)
+
+    def effective_weight(self) -> Tensor:
+        """``[out, in]``: the rounded weight and the branch beside it."""
+        if self.down is None or self.up is None:
+            return self.weight
+        return self.weight + (self.down @ self.up).T.to(self.weight.dtype)
 
     def extra_repr(self) -> str:
         """Sizes and bits."""
@@ -161,6 +245,10 @@ class SimulatedConvTranspose2d(Simulated):
     def rows_of(self, weight: Tensor) -> Tensor:
         """``[out, in / groups * kernel]``."""
         return transposed_rows(weight, self.groups)
+
+    def weight_of(self, rows: Tensor, shape: torch.Size) -> Tensor:
+        """``[in, out / groups, kh, kw]``."""
+        return transposed_weight(rows, shape, self.groups)
 
 
 def transposed_rows(weight: Tensor, groups: int) -> Tensor:

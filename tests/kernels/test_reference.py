@@ -26,7 +26,7 @@ CONVS = [
 @pytest.mark.parametrize(("layer", "channels"), CONVS, ids=lambda value: str(value)[:60])
 def test_a_convolution_computes_what_torch_computes_with_the_rounded_weight(layer, channels):
     torch.manual_seed(0)
-    simulated = build_layer("conv", layer, LayerSettings(weights=4), seed=0, samples=None)
+    simulated = build_layer("conv", layer, LayerSettings(weights=4), seed=0, data=None)
     twin = type(layer)(**_arguments(layer))
     twin.load_state_dict({**layer.state_dict(), "weight": simulated.weight})
     x = torch.randn(2, channels, 8, 8)
@@ -54,7 +54,7 @@ def _arguments(layer):
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_every_output_channel_has_its_own_scale_and_errs_by_half_a_step_at_most(layer, channels, symmetric):
     chosen = LayerSettings(weights=3, weight_symmetric=symmetric)
-    simulated = build_layer("conv", layer, chosen, seed=0, samples=None)
+    simulated = build_layer("conv", layer, chosen, seed=0, data=None)
     exact = simulated.rows_of(layer.weight.detach())
     assert simulated.scale.shape == (8,)
     assert ((simulated.weight_rows() - exact).abs() <= simulated.scale[:, None] * 0.5001).all()
@@ -93,7 +93,7 @@ def test_the_codes_are_integers_that_give_the_weight_back(granularity, dtype):
     torch.manual_seed(0)
     layer = nn.Linear(32, 12).to(dtype)
     chosen = LayerSettings(weights=5, weight_granularity=granularity, group_size=8, weight_symmetric=False)
-    simulated = build_layer("linear", layer, chosen, seed=0, samples=None)
+    simulated = build_layer("linear", layer, chosen, seed=0, data=None)
     codes = simulated.codes()
     assert codes.dtype == torch.uint8
     assert codes.max() <= 31
@@ -103,13 +103,13 @@ def test_the_codes_are_integers_that_give_the_weight_back(granularity, dtype):
 
 def test_a_weight_that_is_not_rounded_has_no_codes_and_is_the_layers_own():
     layer = nn.Linear(8, 4)
-    simulated = build_layer("linear", layer, LayerSettings(activations=8), seed=0, samples=None)
+    simulated = build_layer("linear", layer, LayerSettings(activations=8), seed=0, data=None)
     assert simulated.codes() is None
     assert torch.equal(simulated.weight, layer.weight)
 
 
 def test_an_empty_batch_goes_through():
     simulated = build_layer(
-        "linear", nn.Linear(8, 4), LayerSettings(weights=4, activations=4), seed=0, samples=None
+        "linear", nn.Linear(8, 4), LayerSettings(weights=4, activations=4), seed=0, data=None
     )
     assert simulated(torch.zeros(0, 8)).shape == (0, 4)
