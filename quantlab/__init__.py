@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from quantlab.engine.quantize import quantize
     from quantlab.engine.recipe import Recipe
     from quantlab.errors import QuantLabError
-    from quantlab.lab import Lab
+    from quantlab.lab import Lab, load_session
     from quantlab.models.zoo import build_model, load_model
+    from quantlab.report.page import write as report
     from quantlab.scenes.load import load_scene, load_scenes
     from quantlab.scenes.synthetic import rooms
 
-_MODULES = ("errors", "figures", "geometry", "widgets")
+_MODULES = ("errors", "figures", "geometry", "report", "widgets")
 _NAMES = {
     "Lab": "quantlab.lab",
     "QuantLabError": "quantlab.errors",
@@ -30,6 +31,7 @@ _NAMES = {
     "load_model": "quantlab.models.zoo",
     "load_scene": "quantlab.scenes.load",
     "load_scenes": "quantlab.scenes.load",
+    "load_session": "quantlab.lab",
     "quantize": "quantlab.engine.quantize",
     "rooms": "quantlab.scenes.synthetic",
 }
@@ -46,7 +48,9 @@ __all__ = [
     "load_model",
     "load_scene",
     "load_scenes",
+    "load_session",
     "quantize",
+    "report",
     "rooms",
     "widgets",
 ]

@@ -5,55 +5,53 @@ Front ends (app, widgets, command line) are thin skins over it.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from functools import cached_property
-from typing import Any, TypeVar, cast
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from quantlab.calibration.picked import Picked
 from quantlab.calibration.profile import Profile
-from quantlab.engine.calibrate import Calibration
-from quantlab.engine.comparison import Comparison, pair
+from quantlab.calibration.profile_check import check_profile
+from quantlab.calibration.profile_file import load_profile, save_profile
+from quantlab.engine.comparison import Comparison
 from quantlab.engine.cost import Cost, cost
-from quantlab.engine.default_scenes import scenes_for
-from quantlab.engine.desk import Desk
-from quantlab.engine.diagnose import Known, diagnose
 from quantlab.engine.diagnosis import Diagnosis
-from quantlab.engine.evaluate import evaluate
 from quantlab.engine.evaluation import Evaluation
-from quantlab.engine.execution import Run, execute
-from quantlab.engine.plan import Plan, plan
-from quantlab.engine.quantize import Quantizer, require_quantizable
+from quantlab.engine.execution import Run
+from quantlab.engine.plan import plan
+from quantlab.engine.quantize import Quantizer
 from quantlab.engine.recipe import Recipe
-from quantlab.engine.replay import BlockCache
-from quantlab.engine.steps import layer_view
-from quantlab.engine.subject import Predict, scene_label, subject_of, truth_of
-from quantlab.engine.survey import RECORDED, full_precision, survey
+from quantlab.engine.scan import OPTIONS, SCENES, Ask, scan
+from quantlab.engine.search import TRIES, Wish, search
+from quantlab.engine.search_record import Search, Sensitivity
+from quantlab.engine.selection_settings import Selection, selection_from
+from quantlab.engine.session_file import read_session, save_session
+from quantlab.engine.session_notes import describe
+from quantlab.engine.session_open import reopen
+from quantlab.engine.stages import StageStore
+from quantlab.engine.subject import Predict
 from quantlab.engine.views import LayerView
-from quantlab.errors import SceneError
-from quantlab.jobs import Job, between, part
+from quantlab.engine.workbench import Workbench
+from quantlab.jobs import Job
 from quantlab.models.model import Model
-from quantlab.models.structure import Structure
-
-T = TypeVar("T")
+from quantlab.storage import check_writable
 
 INTERACTIVE_SECONDS = 2.0
 """A lab whose forward takes longer queues edits instead of following each one."""
-REMEMBERED = 24
-"""Runs and results of recent recipes that undo and redo find again."""
-REFERENCES = 64
-"""Full-precision runs that are kept; of more scenes the oldest are run again when needed."""
 
 
-class Lab(Desk):
+class Lab(Workbench):
     """A network, the scenes it is calibrated and judged on, and a recipe that can be changed and changed back.
 
     Args:
         model: What `load_model` gives, or any torch module.
-        calibration: Scenes (for a bare module: its inputs) for profiles and for recipes that need statistics.
-            None: rooms of the split "calibration".
+        calibration: Scenes (for a bare module: its inputs) for profiles and for recipes that need statistics; a
+            recipe that selects scenes picks from them. None: rooms of the split "calibration". Held-out rooms are
+            profiled where they are given, but no recipe learns from them: calibration rooms stand in for them.
         evaluation: Scenes that clouds and numbers are shown of. None: the scene "demo", or ``calibration``.
         predict: For a bare module: ``predict(module, input)`` runs it and returns tensors.
         recipe: The recipe to start with. None: round to nearest, 4 bits.
@@ -77,18 +75,7 @@ class Lab(Desk):
         recipe: Recipe | None = None,
         seed: int = 0,
     ) -> None:
-        self.model = model
-        self._subject = subject_of(model, predict)
-        require_quantizable(self._subject.network, self._subject.structure)
-        self.calibration, self.evaluation = scenes_for(self._subject, calibration, evaluation, seed)
-        super().__init__(recipe or Recipe.preset("rtn", weights=4, activations=4))
-        self._work = threading.RLock()
-        self._blocks = BlockCache()
-        self._references: dict[int, Run] = {}
-        self._ran: Plan | None = None
-        self._profile: Profile | None = None
-        self._recent: OrderedDict[Hashable, Any] = OrderedDict()
-        self._tail_errors: Known = {}
+        super().__init__(model, calibration, evaluation, predict=predict, recipe=recipe, seed=seed)
 
     def __repr__(self) -> str:
         scenes = f"{len(self.calibration)} calibration and {len(self.evaluation)} evaluation scenes"
@@ -97,16 +84,6 @@ class Lab(Desk):
         )
 
     # -- what it is ---------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """What people call the model."""
-        return self._subject.name
-
-    @property
-    def structure(self) -> Structure:
-        """Layers, branches and blocks of the network."""
-        return self._subject.structure
 
     @property
     def interactive(self) -> bool:
@@ -122,25 +99,12 @@ class Lab(Desk):
 
     # -- results ------------------------------------------------------------------------------------------------
 
-    def reference(self, scene: int = 0, *, job: Job | None = None) -> Run:
-        """A scene through the full-precision network; run once and kept."""
-        with self._work:
-            if scene not in self._references:
-                value = self._subject.prepare(self._scene(scene))
-                # What it remembers spares a quantized run the blocks before the first quantized one.
-                cache = self._blocks if scene < RECORDED else None
-                states, network = full_precision(self.structure), self._quantizer.reference
-                self._keep_reference(
-                    scene,
-                    execute(
-                        self._subject, network, value, cache=cache, states=states, answers=False, job=job
-                    ),
-                )
-            return self._references[scene]
+    def quantized(self, scene: int = 0, *, recipe: Recipe | None = None, job: Job | None = None) -> Run:
+        """A scene through the network as the recipe has it; blocks that the change cannot reach are not run again.
 
-    def quantized(self, scene: int = 0, *, job: Job | None = None) -> Run:
-        """A scene through the network as the recipe has it; blocks that the change cannot reach are not run again."""
-        recipe = self.recipe
+        Here as in `evaluate` and `compare`, ``recipe`` stands in for the one in force, which stays.
+        """
+        recipe = self._asked(recipe)
         with self._work:
             return self._run_quantized(recipe, scene, job)
 
@@ -148,43 +112,60 @@ class Lab(Desk):
         """Tails of every layer's input over the calibration scenes; measured once."""
         with self._work:
             if self._profile is None:
-                names, runs = self._calibration_names, dict[int, Run]()
-                self._profile = survey(
-                    self._subject,
-                    self._quantizer,
-                    self._blocks,
-                    scenes=names,
-                    found=lambda index, run: self._found(index, run, runs),
-                    job=job,
-                )
-                for scene, run in runs.items():
-                    self._keep_reference(scene, run)
+                self._profile = self._survey(job)
             return self._profile
 
     def diagnose(self, *, job: Job | None = None) -> Diagnosis:
         """Tail-relative error of each layer and branch, quantized alone as the recipe in force has it."""
-        recipe = self.recipe
-        return self._remember(("diagnosis", recipe), lambda: self._diagnose(recipe, job))
+        return self._diagnosed(self.recipe, job)
 
-    def evaluate(self, *, job: Job | None = None, icp: bool = False) -> Evaluation:
+    def evaluate(
+        self, *, recipe: Recipe | None = None, job: Job | None = None, icp: bool = False
+    ) -> Evaluation:
         """Drift from full precision, scores against the truth where there is one, and size, over the evaluation scenes.
 
         Args:
+            recipe: Another recipe than the one in force, which stays.
             job: Follows and stops it.
             icp: Also accuracy, completeness and normal consistency (seconds a scene, needs open3d for normals).
         """
-        recipe = self.recipe
+        recipe = self._asked(recipe)
         return self._remember(("evaluation", recipe, icp), lambda: self._evaluate(recipe, job, icp=icp))
 
-    def compare(self, scene: int = 0, *, job: Job | None = None) -> Comparison:
+    def compare(self, scene: int = 0, *, recipe: Recipe | None = None, job: Job | None = None) -> Comparison:
         """Full-precision and quantized clouds of a scene, aligned and paired point for point.
+
+        Args:
+            scene: Which of the evaluation scenes.
+            recipe: Another recipe than the one in force, which stays.
+            job: Follows and stops it.
 
         Raises:
             SceneError: The network gives no reconstruction.
             NumericError: A cloud is degenerate.
         """
-        recipe = self.recipe
+        recipe = self._asked(recipe)
         return self._remember(("comparison", recipe, scene), lambda: self._compare(recipe, scene, job))
+
+    @property
+    def pool(self) -> tuple[Any, ...]:
+        """The scenes that a selection picks from; rooms are drawn when first asked for. Never a held-out room."""
+        with self._work:
+            return self._sources.pool.scenes
+
+    def pool_map(self, selection: Selection | str | None = None, *, job: Job | None = None) -> Picked:
+        """Which scenes of the pool a selection picks and why, for `quantlab.figures.pool_map`.
+
+        The first call runs every scene of the pool once at full precision; what was learned of it is kept.
+
+        Args:
+            selection: A `Selection`, or a method's name, as "nfds". None: the recipe's.
+            job: Follows and stops it.
+        """
+        recipe = self.recipe
+        chosen = recipe.calibration if selection is None else selection_from(selection)
+        pool = self._sources.pool
+        return self._remember(("pool", chosen, recipe.seed), lambda: pool.map(chosen, recipe.seed, job))
 
     def layer(self, name: str, *, job: Job | None = None) -> LayerView:
         """What the recipe does to one layer, step by step, on calibration samples.
@@ -195,111 +176,149 @@ class Lab(Desk):
         recipe = self.recipe
         return self._remember(("layer", recipe, name), lambda: self._layer(recipe, name, job))
 
-    # -- work ---------------------------------------------------------------------------------------------------
-
-    def _remember(self, key: Hashable, make: Callable[[], T]) -> T:
-        """A result of a recent recipe, or a new one; of two threads that ask at once one works and the other waits."""
+    def calibrated(self, *, job: Job | None = None, store: StageStore | None = None) -> Quantizer:
+        """The holder of the quantized network, brought to the recipe; ``store`` keeps blocks that are finished."""
+        recipe = self.recipe
         with self._work:
-            if key not in self._recent:
-                self._keep(key, make())
-            self._recent.move_to_end(key)
-            return cast("T", self._recent[key])
+            self._apply(recipe, job, store)
+            return self._quantizer
 
-    def _keep(self, key: Hashable, result: object) -> None:
-        self._recent[key] = result
-        while len(self._recent) > REMEMBERED:
-            self._recent.popitem(last=False)
+    # -- decisions ----------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _calibration(self) -> Calibration:
-        values = [self._subject.prepare(scene) for scene in self.calibration]
-        return Calibration(
-            values, self._subject.run, layouts=[self._subject.layout(value) for value in values]
-        )
+    def scan(
+        self,
+        bits: Sequence[int] = OPTIONS,
+        mode: str = "alone",
+        *,
+        vary: str = "weights",
+        scenes: int = SCENES,
+        job: Job | None = None,
+    ) -> Sensitivity:
+        """What each layer's bits do to the result, one layer at a time; everything else as the recipe has it.
 
-    @cached_property
-    def _quantizer(self) -> Quantizer:
-        return Quantizer(self._subject.network, self.structure, self._calibration)
+        Args:
+            bits: The options; full precision is always one more.
+            mode: "alone": the other layers in full precision; "restored": as the recipe has them.
+            vary: "weights", or "both": weights and inputs get the same bits.
+            scenes: How many calibration scenes each trial runs; never held-out ones.
+            job: Follows and stops it; what was measured by then is kept.
+        """
+        ask = Ask(tuple(bits), mode, vary, scenes)
+        with self._trying() as trials:
+            return scan(trials, self.recipe, ask, job)
 
-    def _apply(self, recipe: Recipe, job: Job | None) -> None:
-        """Bring the quantized twin to the recipe, which reads weights: the files they are mapped from must be whole."""
-        self._subject.check()
-        self._quantizer.apply(recipe, job)
+    def search(
+        self,
+        budget: int | str | None = None,
+        *,
+        bits: Sequence[int] = OPTIONS,
+        mode: str = "alone",
+        vary: str = "weights",
+        scenes: int = SCENES,
+        tries: int = TRIES,
+        seed: int = 0,
+        job: Job | None = None,
+    ) -> Search:
+        """The bits of smallest error within a size, and the front around it; ``lab.recipe = found.chosen.recipe``.
 
-    @property
-    def _calibration_names(self) -> tuple[str, ...]:
-        return tuple(scene_label(scene, index) for index, scene in enumerate(self.calibration))
+        Args:
+            budget: Bytes or "10 MB" of the whole network, or "50%" of the quantized layers' size at 8 bits. None: what
+                the recipe weighs now.
+            bits: As in `scan`, like ``mode``, ``vary`` and ``scenes``.
+            mode: Likewise.
+            vary: Likewise.
+            scenes: Likewise.
+            tries: How many changes of the result are run to improve it.
+            seed: Of their order.
+            job: Follows and stops it; what was measured by then is kept.
 
-    def _scene(self, index: int) -> Any:
-        if not 0 <= index < len(self.evaluation):
-            raise SceneError(
-                f"there is no scene {index}",
-                place="evaluation",
-                remedy=f"The lab has {len(self.evaluation)}, counted from 0.",
-            )
-        return self.evaluation[index]
+        Raises:
+            RecipeError: The budget is no size, or too small; or it is a latency, which is not measured yet.
+        """
+        ask = Ask(tuple(bits), mode, vary, scenes, seed)
+        wish = Wish(budget, ask, tries, seed)
+        with self._trying() as trials:
+            return search(trials, self.recipe, wish, job)
 
-    def _run_quantized(self, recipe: Recipe, scene: int, job: Job | None) -> Run:
-        key = ("run", recipe, scene)
-        if key not in self._recent:
-            value = self.reference(scene, job=between(job, 0.0, 0.4)).value
-            self._apply(recipe, between(job, 0.4, 0.5))
-            states = {name: state for name, state in self._quantizer.states().items() if name}
-            network, section = self._quantizer.network, between(job, 0.5, 1.0)
-            run = execute(self._subject, network, value, cache=self._blocks, states=states, job=section)
-            self._ran = self._quantizer.plan
-            self._keep(key, run)
-        return cast("Run", self._recent[key])
+    # -- to keep and to pass on ---------------------------------------------------------------------------------
 
-    def _evaluate(self, recipe: Recipe, job: Job | None, *, icp: bool) -> Evaluation:
-        self._apply(recipe, part(job, 0, 2))
-        return evaluate(
-            self.evaluation,
-            lambda scene, section: self.reference(scene, job=section),
-            lambda scene, section: self._run_quantized(recipe, scene, section),
-            packed_bytes=self._quantizer.packed_bytes,
-            full_bytes=plan(self.structure, recipe).full_bytes,
-            icp=icp,
-            job=part(job, 1, 2),
-        )
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the session: names and digests of model and scenes, every recipe with undo and redo, and the view.
 
-    def _diagnose(self, recipe: Recipe, job: Job | None) -> Diagnosis:
-        self._apply(recipe, part(job, 0, 2))
-        return diagnose(
-            self._subject,
-            self._quantizer,
-            self._calibration.inputs,
-            scenes=self._calibration_names,
-            known=self._tail_errors,
-            cache=self._blocks,
-            job=part(job, 1, 2),
-        )
+        A text of a few kilobytes without weights or pictures; `quantlab.load_session` opens it.
 
-    def _found(self, index: int, run: Callable[[], Run], runs: dict[int, Run]) -> None:
-        """A calibration scene has run at full precision; where it is judged on too, that need not be done again."""
-        for scene, given in enumerate(self.evaluation[:REFERENCES]):
-            if given is self.calibration[index] and scene not in self._references:
-                runs[scene] = run()
+        Raises:
+            StorageError: The file cannot be written; an older one is untouched then.
+        """
+        return save_session(describe(self), path)
 
-    def _keep_reference(self, scene: int, run: Run) -> None:
-        self._references[scene] = run
-        while len(self._references) > REFERENCES:
-            del self._references[next(iter(self._references))]
+    def save_profile(self, path: str | PathLike[str], *, job: Job | None = None) -> Path:
+        """Write the profile (measured first, where it was not yet) with the fingerprint of the weights, as .npz.
 
-    def _compare(self, recipe: Recipe, scene: int, job: Job | None) -> Comparison:
-        left = self.reference(scene, job=between(job, 0.0, 0.4)).prediction
-        right = self._run_quantized(recipe, scene, between(job, 0.4, 1.0)).prediction
-        if left is None or right is None:
-            raise SceneError(
-                "this network gives no reconstruction to compare",
-                place=self.name,
-                remedy="Use evaluate(), which compares its outputs.",
-            )
-        truth = truth_of(self._scene(scene))
-        return pair(left, right, None if truth is None else truth.points)
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        check_writable(Path(path))
+        save_profile(replace(self.profile(job=job), fingerprint=self.fingerprint), Path(path))
+        return Path(path)
 
-    def _layer(self, recipe: Recipe, name: str, job: Job | None) -> LayerView:
-        if self._calibration.pending and name in self.structure.layers:
-            self._quantizer.samples(name, between(job, 0.0, 0.7))
-        self._apply(recipe, between(job, 0.7, 1.0))
-        return layer_view(name, self._quantizer)
+    def load_profile(self, path: str | PathLike[str], *, other_weights: bool = False) -> Profile:
+        """Take over a profile that was measured elsewhere, so that `profile` need not run the network.
+
+        Args:
+            path: Of a file that `save_profile` wrote.
+            other_weights: Accept one of other weights of the same layers.
+
+        Raises:
+            StorageError: The file is no profile, or of another network or other weights; the lab keeps its own.
+        """
+        return self.use_profile(load_profile(Path(path)), other_weights=other_weights, place=str(path))
+
+    def use_profile(
+        self, profile: Profile, *, other_weights: bool = False, place: str = "profile"
+    ) -> Profile:
+        """Take over a profile that is loaded already; as `load_profile`, which reads it from ``place``."""
+        mark = "" if other_weights or not profile.fingerprint else self.fingerprint
+        check_profile(profile, self.structure, mark, place=place)
+        with self._work:
+            self._profile = profile
+        return profile
+
+
+def load_session(
+    path: str | PathLike[str],
+    model: Any = None,
+    scenes: Any = None,
+    *,
+    calibration: Any = None,
+    predict: Predict | None = None,
+    device: str = "cpu",
+) -> Lab:
+    """Open a session that `Lab.save` wrote: the same model and scenes, every recipe, undo and redo. Runs nothing.
+
+    What is not as it was (other weights under the same name, a picture that was edited) is a `SessionWarning`.
+
+    Args:
+        path: The session file. Pictures that are not where they were are looked for beside it.
+        model: In place of the session's: loaded, or a name or path. Needed for what was never a file.
+        scenes: In place of its evaluation scenes: a list, or what `load_scenes` takes.
+        calibration: In place of its calibration scenes, likewise.
+        predict: For a bare module, as `Lab` takes it.
+        device: Where the model is loaded.
+
+    Raises:
+        StorageError: The file is no session, is damaged, or was made by a newer QuantLab.
+        CheckpointError, SceneError: The model or a scene is not here; says which to give.
+        RecipeError: A recipe cannot be carried out on the model given.
+    """
+    record, folder = read_session(path), Path(path).absolute().parent
+    return reopen(
+        record,
+        Lab,
+        model=model,
+        scenes=scenes,
+        calibration=calibration,
+        predict=predict,
+        device=device,
+        folder=folder,
+    )

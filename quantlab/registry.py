@@ -10,6 +10,13 @@ from quantlab.errors import QuantLabError
 
 T = TypeVar("T")
 
+_OWN: dict[str, dict[str, None]] = {}
+
+
+def own_choices(setting: str) -> tuple[str, ...]:
+    """Names a person has entered, in this process, for a setting of recipes to choose from."""
+    return tuple(_OWN.get(setting, ()))
+
 
 class Registry(Mapping[str, T], Generic[T]):
     """A table filled while modules load; it answers an unknown name with the known ones."""
@@ -19,13 +26,21 @@ class Registry(Mapping[str, T], Generic[T]):
         self._error = error
         self._entries: dict[str, T] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """Decorate a function or class to enter it under ``name``; a name can be taken once."""
+    def register(self, name: str, *, setting: str = "") -> Callable[[T], T]:
+        """Decorate a function or class to enter it under ``name``; a name can be taken once.
+
+        Args:
+            name: What a recipe calls it.
+            setting: For a method of your own: the setting that may choose it from now on, as "rotation". Entering it
+                again replaces it, so that a cell can be run twice; a lab opened before goes by what it has measured.
+        """
 
         def enter(entry: T) -> T:
-            if name in self._entries:
+            if name in self._entries and not (setting and name in own_choices(setting)):
                 raise ValueError(f"{self._noun} {name!r} is registered twice")
             self._entries[name] = entry
+            if setting:
+                _OWN.setdefault(setting, {})[name] = None
             return entry
 
         return enter

@@ -108,12 +108,13 @@ def test_a_recipe_file_gives_what_the_preset_it_was_saved_from_gives(evaluated, 
 
 def test_without_a_preset_the_full_precision_model_is_scored(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    assert (
-        run("evaluate", "--scenes", "rooms:1", "--views", "2", "--no-icp", "--json", str(out)).exit_code == 0
-    )
+    result = run("evaluate", "--scenes", "rooms:1", "--views", "2", "--no-icp", "--json", str(out))
+    assert result.exit_code == 0
     written = json.loads(out.read_text())
     assert written["full_precision"]["point_error"] < 1e-6
     assert written["packed_bytes"] == written["full_bytes"]
+    assert "time not measured" in result.output
+    assert "s a scene" not in result.output
 
 
 @pytest.mark.parametrize(

@@ -250,3 +250,15 @@ def test_a_nan_in_a_weight_names_the_layer() -> None:
 def test_a_bare_module_without_input_is_refused() -> None:
     with pytest.raises(SceneError, match="calibration"):
         Lab(Mlp())
+
+
+def test_another_recipe_can_be_asked_about_and_the_one_in_force_stays(lab: Lab) -> None:
+    other = Recipe.preset("rtn", weights=8, activations=8)
+    history, now = lab.history, lab.evaluate()
+    asked = lab.evaluate(recipe=other)
+    assert lab.compare(recipe=other).point_error < lab.compare().point_error
+    assert lab.recipe != other
+    assert lab.history == history
+    lab.recipe = other
+    assert lab.evaluate() == asked != now
+    lab.undo()

@@ -15,7 +15,7 @@ FILES = sorted(path for path in (ROOT / "quantlab").rglob("*.py") if "node_modul
 FILE_LINES = 330  # "about 300": a little over is a matter for a reader, not for a machine
 FUNCTION_LINES = 45
 ASSETS_BYTES = 40_000_000
-GOLDEN_BYTES = 20_000_000
+GOLDEN_BYTES = 26_000_000
 
 
 def functions(module: ast.Module):

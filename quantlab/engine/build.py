@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from quantlab.calibration.layer_data import LayerData
+from quantlab.engine.rounding import Prepared, activation_spec, activations_of, round_weight, weight_spec
 from quantlab.engine.settings import FULL_PRECISION, LayerSettings
-from quantlab.errors import CheckpointError, NumericError, RecipeError
-from quantlab.kernels.activations import DynamicActivations, StaticActivations
+from quantlab.errors import CheckpointError, NumericError
 from quantlab.kernels.reference import (
     Simulated,
     SimulatedConv2d,
@@ -21,55 +19,44 @@ from quantlab.kernels.reference import (
     transposed_rows,
     transposed_weight,
 )
-from quantlab.methods import rotation, smoothing
-from quantlab.methods.clipping import RANGES
+from quantlab.methods import (
+    awq,
+    block_hadamard,
+    cosine,
+    kronecker,
+    regular_hadamard,
+    rotation,
+    smoothing,
+    smoothing_search,
+    task_scales,
+)
+from quantlab.methods.learned import Learned
+from quantlab.methods.low_rank import split
 from quantlab.methods.transforms import TRANSFORMS, Transform, TransformContext
 from quantlab.numerics.finite import require_finite
-from quantlab.numerics.formats import QuantSpec
-from quantlab.numerics.ranges import Range
-from quantlab.numerics.records import SearchTrace
-from quantlab.numerics.rounding import fake_quantize
 
-METHODS = (rotation, smoothing)
+METHODS = (
+    awq,
+    block_hadamard,
+    cosine,
+    kronecker,
+    regular_hadamard,
+    rotation,
+    smoothing,
+    smoothing_search,
+    task_scales,
+)
 """Imported so that their transforms are registered."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InputSamples:
-    """What calibration saw at one layer's input.
-
-    Attributes:
-        rows: ``[n, in]``, sampled tokens.
-        absmax: ``[in]``, largest |x| of each channel over all tokens.
-        kinds: uint8 ``[n]``, the kind of each sampled token, an index into `quantlab.models.tokens.KINDS`.
-    """
-
-    rows: Tensor
-    absmax: Tensor
-    kinds: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
-    """A linear layer behind its transforms, before rounding.
-
-    Attributes:
-        transforms: Their names and modules, in order.
-        weight: float64 ``[out, in]``, transforms folded in.
-    """
-
-    transforms: tuple[tuple[str, Transform], ...]
-    weight: Tensor
-
-    def rows(self, x: Tensor) -> Tensor:
-        """Inputs ``[n, in]`` behind the transforms."""
-        for _, transform in self.transforms:
-            x = transform(x)
-        return x
-
-
 def build_layer(
-    name: str, layer: nn.Module, settings: LayerSettings, *, seed: int, samples: InputSamples | None
+    name: str,
+    layer: nn.Module,
+    settings: LayerSettings,
+    *,
+    seed: int,
+    data: LayerData | None = None,
+    learned: Learned | None = None,
 ) -> Simulated:
     """The quantized stand-in of ``layer``, which is not changed.
 
@@ -78,7 +65,8 @@ def build_layer(
         layer: A Linear, Conv2d or ConvTranspose2d.
         settings: In force, that is of the plan: those of a convolution ask for its weight only.
         seed: Of the rotation.
-        samples: Of the layer's input; needed where ``settings.calibrated``.
+        data: What calibration saw at the layer's input; needed where ``settings.calibrated``.
+        learned: What reconstruction found, in place of what the formulas of the settings give.
 
     Raises:
         NumericError: The weight, or what it becomes, holds a NaN or an infinity; names the layer.
@@ -87,86 +75,56 @@ def build_layer(
     """
     require_full_precision(name, layer)
     if isinstance(layer, nn.Linear):
-        return _linear(
-            name, layer, settings, prepare(name, layer, settings, seed=seed, samples=samples), samples
-        )
+        prepared = prepare(name, layer, settings, seed=seed, data=data, learned=learned)
+        return _linear(name, layer, settings, prepared, data, learned)
     if isinstance(layer, nn.Conv2d):
-        weight, spec, chosen = _round(name, layer.weight.detach().flatten(1), settings, layer.weight.dtype)
-        return SimulatedConv2d(layer, weight.reshape(layer.weight.shape), spec, chosen)
+        rounded = round_weight(name, layer.weight.detach().flatten(1), settings, layer.weight.dtype)
+        return SimulatedConv2d(
+            layer, rounded.weight.reshape(layer.weight.shape), rounded.spec, rounded.chosen
+        )
     if isinstance(layer, nn.ConvTranspose2d):
         rows = transposed_rows(layer.weight.detach(), layer.groups)
-        weight, spec, chosen = _round(name, rows, settings, layer.weight.dtype)
-        restored = transposed_weight(weight, layer.weight.shape, layer.groups)
-        return SimulatedConvTranspose2d(layer, restored, spec, chosen)
+        rounded = round_weight(name, rows, settings, layer.weight.dtype)
+        restored = transposed_weight(rounded.weight, layer.weight.shape, layer.groups)
+        return SimulatedConvTranspose2d(layer, restored, rounded.spec, rounded.chosen)
     raise TypeError(f"{type(layer).__name__} is no quantizable layer")
 
 
 def prepare(
-    name: str, layer: nn.Linear, settings: LayerSettings, *, seed: int, samples: InputSamples | None
+    name: str,
+    layer: nn.Linear,
+    settings: LayerSettings,
+    *,
+    seed: int,
+    data: LayerData | None = None,
+    learned: Learned | None = None,
 ) -> Prepared:
     """Choose the transforms of a linear layer, in the order of its settings, and fold them into its weight.
 
     A layer that calibration never ran is left unsmoothed: there is nothing to smooth by.
     """
     weight = layer.weight.detach().double()
-    rows = None if samples is None else samples.rows
-    chosen: list[tuple[str, Transform]] = []
-    for transform in _order(settings):
-        peaks = None
-        if transform == "smoothing" and samples is not None:
-            peaks = _peaks(rows, samples, fresh=not chosen)
-        context = TransformContext(weight, peaks, settings.smoothing or 0.0, seed, name)
+    if data is not None and settings.calibration_tokens == "patch":
+        data = data.only("patch")
+    chosen: list[Transform] = []
+    for transform in _order(settings, learned):
+        context = TransformContext(
+            weight,
+            None if data is None else data.absmax,
+            settings.smoothing or 0.0,
+            seed,
+            name,
+            data,
+            weight_spec(settings),
+            activation_spec(settings),
+            settings.rotation_group,
+            learned,
+        )
         made = TRANSFORMS[transform](context).to(layer.weight.device)
         weight = made.fold(weight)
-        rows = None if rows is None or transform == _order(settings)[-1] else made(rows)
-        chosen.append((transform, made))
-    return Prepared(tuple(chosen), weight)
-
-
-def weight_spec(settings: LayerSettings) -> QuantSpec | None:
-    """The format of the weight, or None where it is not rounded."""
-    if settings.weights == FULL_PRECISION:
-        return None
-    size = settings.group_size if settings.weight_granularity == "group" else 0
-    return QuantSpec(settings.weights, settings.weight_symmetric, settings.weight_granularity, size)
-
-
-def activation_spec(settings: LayerSettings) -> QuantSpec | None:
-    """The format of the input, or None where it is not rounded."""
-    if settings.activations == FULL_PRECISION:
-        return None
-    return QuantSpec(settings.activations, settings.activation_symmetric, settings.activation_granularity)
-
-
-def weight_range(
-    name: str, weight: Tensor, settings: LayerSettings, spec: QuantSpec
-) -> tuple[Range, SearchTrace | None]:
-    """Scales of a weight ``[out, in]``, and the search for them where there was one."""
-    return RANGES[settings.range_search](weight, spec, percentile=settings.percentile, place=name)
-
-
-def static_range(
-    name: str, prepared: Prepared, settings: LayerSettings, spec: QuantSpec, samples: InputSamples | None
-) -> tuple[Range, SearchTrace | None]:
-    """The fixed scale of a layer's input.
-
-    Raises:
-        RecipeError: There are no samples.
-    """
-    if samples is None or not len(samples.rows):
-        raise RecipeError(
-            "a static activation scale needs calibration that runs this layer",
-            place=name,
-            remedy="Pass calibration inputs, or use activation_mode 'dynamic'.",
-        )
-    rows = prepared.rows(samples.rows)
-    if settings.range_search == "minmax" and not prepared.transforms:
-        # The channels' own extremes are known over all tokens, sampled or not; their sign is not.
-        low, high = float(rows.min()), float(rows.max())
-        peak = samples.absmax.max().expand(1, rows.shape[1])
-        both = [row for row, there in ((peak, high > 0), (-peak, low < 0)) if there]
-        rows = torch.cat((rows, *both))
-    return RANGES[settings.range_search](rows, spec, percentile=settings.percentile, place=f"input of {name}")
+        data = None if data is None else data.through(made)
+        chosen.append(made)
+    return Prepared(tuple(chosen), weight, data)
 
 
 def require_full_precision(name: str, layer: nn.Module) -> None:
@@ -189,52 +147,40 @@ def require_full_precision(name: str, layer: nn.Module) -> None:
 
 
 def _linear(
-    name: str, layer: nn.Linear, settings: LayerSettings, prepared: Prepared, samples: InputSamples | None
+    name: str,
+    layer: nn.Linear,
+    settings: LayerSettings,
+    prepared: Prepared,
+    data: LayerData | None,
+    learned: Learned | None,
 ) -> SimulatedLinear:
-    weight, spec, chosen = _round(name, prepared.weight, settings, layer.weight.dtype)
+    branch = None
+    if settings.low_rank and settings.weights < FULL_PRECISION:
+        down, up, rest = split(prepared.weight, settings.low_rank)
+        branch = (down.to(layer.weight.dtype), up.to(layer.weight.dtype))
+        prepared = replace(prepared, weight=rest)
+    clip = None if learned is None else learned.weight_clip
+    rounded = round_weight(name, prepared.weight, settings, layer.weight.dtype, prepared.data, clip)
     return SimulatedLinear(
-        weight,
+        rounded.weight,
         layer.bias,
-        transforms=[transform for _, transform in prepared.transforms],
-        activations=_activations(name, prepared, settings, samples),
-        spec=spec,
-        chosen=chosen,
+        transforms=prepared.transforms,
+        activations=activations_of(name, prepared, rounded.weight, settings, data, learned),
+        spec=rounded.spec,
+        chosen=rounded.chosen,
+        low_rank=branch,
     )
 
 
-def _round(
-    name: str, weight: Tensor, settings: LayerSettings, dtype: torch.dtype
-) -> tuple[Tensor, QuantSpec | None, Range | None]:
-    """Round a weight matrix in float32 (float64 stays); its dtype afterwards is that of the layer."""
-    spec = weight_spec(settings)
-    if spec is None:
-        return weight.to(dtype), None, None
-    working = weight.to(torch.float64 if dtype == torch.float64 else torch.float32)
-    chosen, _ = weight_range(name, working, settings, spec)
-    return fake_quantize(working, *chosen, spec).to(dtype), spec, chosen
-
-
-def _activations(
-    name: str, prepared: Prepared, settings: LayerSettings, samples: InputSamples | None
-) -> nn.Module | None:
-    spec = activation_spec(settings)
-    if spec is None:
-        return None
-    if settings.activation_mode == "dynamic":
-        return DynamicActivations(spec, name)
-    chosen, _ = static_range(name, prepared, settings, spec, samples)
-    return StaticActivations(spec, chosen, name)
-
-
-def _order(settings: LayerSettings) -> Sequence[str]:
+def _order(settings: LayerSettings, learned: Learned | None) -> Sequence[str]:
+    """The transforms by their registered names."""
     names = [settings.rotation] if settings.rotation != "none" else []
-    if settings.smoothing is None:
+    if learned is not None and learned.divisor is not None:
+        smoothing = "smoothing_learned"
+    elif settings.smoothing is None:
         return names
-    return [*names, "smoothing"] if settings.smoothing_order == "after" else ["smoothing", *names]
-
-
-def _peaks(rows: Tensor | None, samples: InputSamples, *, fresh: bool) -> Tensor:
-    """Largest |x| of each channel: known exactly before any transform, from the samples after one."""
-    if fresh or rows is None or not len(rows):
-        return samples.absmax
-    return rows.abs().amax(dim=0)
+    else:
+        smoothing = (
+            "smoothing" if settings.smoothing_rule == "balance" else f"smoothing_{settings.smoothing_rule}"
+        )
+    return [*names, smoothing] if settings.smoothing_order == "after" else [smoothing, *names]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from quantlab.calibration.layer_data import LayerData
 from quantlab.calibration.observe import observe
 from quantlab.calibration.samples import ROWS, LayerSamples, SampleCollector
-from quantlab.engine.build import InputSamples
+from quantlab.engine.subject import named_outputs
 from quantlab.errors import RecipeError
 from quantlab.jobs import Job
+from quantlab.models.prediction import Prediction
 from quantlab.models.structure import Structure, TokenLayout, observed_order
 
 SAMPLE_BYTES = 1 << 29
 """Memory for sampled layer inputs."""
 FEWEST_ROWS = 64
+Decode = Callable[[Mapping[str, Tensor], Any], Prediction | None]
 
 
 class Calibration:
@@ -30,6 +33,8 @@ class Calibration:
             tuple, or with those of a dict by name.
         layouts: Token layout of each input, so that samples keep all special tokens.
         samples: Already collected ones; otherwise they are collected when first asked for.
+        which: Tells these inputs from others of the same lab: equal where the inputs are.
+        decode: Reads a reconstruction from the outputs on an input, for what is judged by it; None: outputs as such.
     """
 
     def __init__(
@@ -39,7 +44,11 @@ class Calibration:
         *,
         layouts: Sequence[TokenLayout | None] = (),
         samples: LayerSamples | None = None,
+        which: Hashable = "all",
+        decode: Decode | None = None,
     ) -> None:
+        self.which = which
+        self.decode = decode
         self.inputs = list(inputs)
         self.layouts = tuple(layouts)
         self._predict = predict or call
@@ -50,6 +59,10 @@ class Calibration:
         """The output of a network on one input, without gradients."""
         with torch.no_grad():
             return self._predict(network, given)
+
+    def outputs(self, network: nn.Module, given: Any) -> dict[str, Tensor]:
+        """Output tensors by name, with gradients where they are enabled."""
+        return named_outputs(self._predict(network, given))
 
     def require_inputs(self, purpose: str) -> list[Any]:
         """The inputs.
@@ -67,7 +80,7 @@ class Calibration:
 
     def samples(
         self, network: nn.Module, structure: Structure, name: str, job: Job | None = None
-    ) -> InputSamples | None:
+    ) -> LayerData | None:
         """What calibration saw at the input of a layer; rows of length 0 where it never ran; None without inputs.
 
         All layers are sampled on the first call, in one pass over the scenes.
@@ -86,13 +99,12 @@ class Calibration:
     def collector(self, structure: Structure) -> SampleCollector:
         """An observer that takes the samples while the scenes run for another reason; hand them to `keep`.
 
-        It samples the Linears, fewer rows of each where a network has many and wide ones.
+        It takes fewer rows of each layer where a network has many and wide Linears. Convolutions, which are only
+        looked at, have a few hundred channels at most and do not count.
         """
-        linears = {
-            name: info.in_features for name, info in structure.layers.items() if info.operator == "linear"
-        }
-        rows = SAMPLE_BYTES // (4 * max(1, sum(linears.values())))
-        return SampleCollector(min(ROWS, max(FEWEST_ROWS, rows)), layers=linears.keys())
+        widths = [info.in_features for info in structure.layers.values() if info.operator == "linear"]
+        rows = SAMPLE_BYTES // (4 * max(1, sum(widths)))
+        return SampleCollector(min(ROWS, max(FEWEST_ROWS, rows)))
 
     def keep(self, samples: LayerSamples) -> None:
         """Use these samples from now on."""
@@ -100,7 +112,6 @@ class Calibration:
 
     def _collect(self, network: nn.Module, structure: Structure, job: Job | None) -> LayerSamples:
         collector = self.collector(structure)
-        linears = [name for name, info in structure.layers.items() if info.operator == "linear"]
         count = observe(
             network,
             structure,
@@ -108,23 +119,20 @@ class Calibration:
             self.inputs,
             self.layouts,
             observers=[collector],
-            layers=linears,
             job=job,
         )
         return collector.samples(count)
 
     @staticmethod
-    def of(samples: LayerSamples, name: str, network: nn.Module, structure: Structure) -> InputSamples:
+    def of(samples: LayerSamples, name: str, network: nn.Module, structure: Structure) -> LayerData:
         """The samples of one layer, on the network's device."""
         width = structure.layers[name].in_features
         device = next(network.parameters()).device
         if name not in samples:
             nothing = np.zeros(0, dtype=np.uint8)
-            return InputSamples(
-                torch.zeros(0, width, device=device), torch.zeros(width, device=device), nothing
-            )
+            return LayerData(torch.zeros(0, width, device=device), torch.zeros(width, device=device), nothing)
         rows, peaks = torch.as_tensor(samples.rows(name)), torch.as_tensor(samples.absmax(name))
-        return InputSamples(rows.to(device), peaks.to(device), np.asarray(samples.kinds(name)))
+        return LayerData(rows.to(device), peaks.to(device), np.asarray(samples.kinds(name)))
 
     def order(self, network: nn.Module, structure: Structure) -> Mapping[str, int]:
         """Layer to its place in the order of execution; observed once where the network does not state it."""

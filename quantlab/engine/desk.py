@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from quantlab.engine.history import History
+from quantlab.engine.history import LIMIT, History
 from quantlab.engine.plan import Plan, plan, unmatched
 from quantlab.engine.recipe import Recipe, Rule
 from quantlab.engine.settings import Settings
@@ -24,6 +24,8 @@ class Desk(ABC):
 
     def __init__(self, recipe: Recipe) -> None:
         self._history = History((recipe,))
+        self.view: dict[str, Any] = {}
+        """What a front end looks at; it is saved with the session and means nothing here."""
         self._listeners: list[Callable[[Recipe], None]] = []
         self._state = threading.RLock()
 
@@ -54,11 +56,11 @@ class Desk(ABC):
 
     def undo(self) -> None:
         """Go back to the recipe before; nothing at the beginning."""
-        self._move(History.undone)
+        self._move(lambda history: self._reached(history.undone()))
 
     def redo(self) -> None:
         """Take back an undo; nothing where there is none."""
-        self._move(History.redone)
+        self._move(lambda history: self._reached(history.redone()))
 
     @property
     def can_undo(self) -> bool:
@@ -75,6 +77,28 @@ class Desk(ABC):
         """Every recipe of this lab, oldest first, the undone ones included."""
         return self._history.recipes
 
+    @property
+    def records(self) -> tuple[tuple[Recipe, ...], int]:
+        """Every recipe of this lab, and which of them holds: taken in one look, so that they fit."""
+        with self._state:
+            return self._history.recipes, self._history.position
+
+    def resume(self, recipes: Sequence[Recipe], position: int) -> None:
+        """Take over a history, as that of a saved session, in place of the lab's own.
+
+        The recipe that holds then is checked now, each of the others when undo or redo comes to it.
+
+        Raises:
+            RecipeError: The recipe cannot be carried out here, or there is none; nothing is changed then.
+        """
+        latest = tuple(recipes)[-LIMIT:]
+        position -= len(recipes) - len(latest)
+        if not 0 <= position < len(latest):
+            raise RecipeError(
+                f"a history of {len(latest)} recipes has no recipe {position}", remedy="Count from 0."
+            )
+        self._move(lambda _: self._reached(History(latest, position)))
+
     def subscribe(self, listener: Callable[[Recipe], None]) -> Callable[[], None]:
         """Call ``listener(recipe)`` after each change of the recipe; returns what ends that."""
         self._listeners.append(listener)
@@ -88,6 +112,11 @@ class Desk(ABC):
     def plan(self) -> Plan:
         """What the recipe does to every layer and branch, and its bytes, before any work."""
         return plan(self.structure, self.recipe)
+
+    def _reached(self, history: History) -> History:
+        """The history, unless what holds in it cannot be carried out: it may come from elsewhere."""
+        self._possible(history.now)
+        return history
 
     def _possible(self, recipe: Recipe) -> Recipe:
         """The recipe, unless it cannot be carried out: then it is refused before anything changes."""

@@ -278,13 +278,7 @@ class _Tail:
 
 def _touched(quantizer: Quantizer) -> list[BranchInfo]:
     """Branches that compute something else under the recipe."""
-    fits = quantizer.fits
-    return [
-        info
-        for info in quantizer.structure.branches.values()
-        if any(quantizer.layer(layer) is not None for layer in info.layers)
-        or (info.name in fits and fits[info.name].correction is not None)
-    ]
+    return [info for info in quantizer.structure.branches.values() if quantizer.state(info.name) is not None]
 
 
 def _branch_output(network: nn.Module, info: BranchInfo, call: _Call) -> object:

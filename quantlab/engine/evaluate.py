@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from quantlab.engine.evaluation import Drift, Evaluation, Scores
+from quantlab.engine.evaluation import Drift, Evaluation, SceneScores, Scores
 from quantlab.engine.execution import Run
 from quantlab.engine.subject import scene_label, truth_of
 from quantlab.errors import MissingLibraryError, NumericError, SceneError
@@ -94,39 +94,39 @@ def camera_scores(predicted: Prediction, camera_from_world: Any) -> dict[str, fl
 
 @dataclass(slots=True)
 class _Tally:
-    """Numbers of each scene by name, to be averaged."""
+    """Numbers of each scene, to be averaged."""
 
-    names: list[str] = field(default_factory=list)
+    scenes: list[SceneScores] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     replayed: int = 0
     outputs: dict[str, list[float]] = field(default_factory=dict)
-    drift: dict[str, list[float]] = field(default_factory=dict)
-    truth: dict[str, list[float]] = field(default_factory=dict)
-    baseline: dict[str, list[float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     has_truth: bool = False
 
     def scene(self, name: str, exact: Run, rounded: Run, truth: Truth | None, *, icp: bool) -> None:
         """Take one scene in."""
-        self.names.append(name)
+        drift, scores, baseline = dict[str, float](), dict[str, float](), dict[str, float]()
+        self.scenes.append(SceneScores(name, drift, scores, baseline))
         self.seconds.append(rounded.seconds)
         self.replayed += rounded.replayed
         for output, error in relative_errors(exact.outputs, rounded.outputs).items():
             self.outputs.setdefault(output, []).append(error)
         if exact.prediction is None or rounded.prediction is None:
             return
-        self._drift(name, exact.prediction, rounded.prediction)
+        self._drift(name, exact.prediction, rounded.prediction, drift)
         if truth is not None:
             self.has_truth = True
-            self._truth(name, rounded.prediction, truth, self.truth)
-            self._truth(name, exact.prediction, truth, self.baseline)
+            self._truth(name, rounded.prediction, truth, scores)
+            self._truth(name, exact.prediction, truth, baseline)
             if icp and truth.depth.shape == rounded.prediction.depth.shape:
                 predicted = rounded.prediction
-                self._try(name, self.truth, lambda: _cloud(predicted, truth))
+                self._try(name, scores, lambda: _cloud(predicted, truth))
 
     def evaluation(self, packed_bytes: int, full_bytes: int) -> Evaluation:
         """The means."""
-        drift, truth, baseline = _means(self.drift), _means(self.truth), _means(self.baseline)
+        drift = _means_of([scene.drift for scene in self.scenes])
+        truth = _means_of([scene.truth for scene in self.scenes])
+        baseline = _means_of([scene.baseline for scene in self.scenes])
         fields = ("point_error", "abs_rel", *(f"auc{degrees}" for degrees in THRESHOLDS))
         return Evaluation(
             ground_truth=Scores(**truth) if self.has_truth else None,
@@ -134,19 +134,20 @@ class _Tally:
             seconds=float(np.mean(self.seconds)),
             packed_bytes=packed_bytes,
             full_bytes=full_bytes,
-            scenes=tuple(self.names),
+            scenes=tuple(scene.name for scene in self.scenes),
             problems=tuple(self.problems),
             replayed=self.replayed,
             baseline=Scores(**baseline) if self.has_truth else None,
+            by_scene=tuple(self.scenes),
         )
 
-    def _drift(self, name: str, exact: Prediction, rounded: Prediction) -> None:
+    def _drift(self, name: str, exact: Prediction, rounded: Prediction, table: dict[str, float]) -> None:
         kept = valid_mask(exact.points, rounded.points)
-        self._try(name, self.drift, lambda: {"point_error": point_error(rounded.points, exact.points, kept)})
-        self._try(name, self.drift, lambda: {"abs_rel": depth_scores(rounded.depth, exact.depth).abs_rel})
-        self._try(name, self.drift, lambda: camera_scores(rounded, exact.camera_from_world))
+        self._try(name, table, lambda: {"point_error": point_error(rounded.points, exact.points, kept)})
+        self._try(name, table, lambda: {"abs_rel": depth_scores(rounded.depth, exact.depth).abs_rel})
+        self._try(name, table, lambda: camera_scores(rounded, exact.camera_from_world))
 
-    def _truth(self, name: str, predicted: Prediction, truth: Truth, table: dict[str, list[float]]) -> None:
+    def _truth(self, name: str, predicted: Prediction, truth: Truth, table: dict[str, float]) -> None:
         self._try(name, table, lambda: camera_scores(predicted, truth.camera_from_world))
         if truth.depth.shape != predicted.depth.shape:
             sizes = [f"{shape[2]} x {shape[1]}" for shape in (truth.depth.shape, predicted.depth.shape)]
@@ -158,16 +159,11 @@ class _Tally:
             name, table, lambda: {"abs_rel": depth_scores(predicted.depth, truth.depth, truth.mask).abs_rel}
         )
 
-    def _try(
-        self, name: str, table: dict[str, list[float]], compute: Callable[[], Mapping[str, float]]
-    ) -> None:
+    def _try(self, name: str, table: dict[str, float], compute: Callable[[], Mapping[str, float]]) -> None:
         try:
-            found = compute()
+            table.update(compute())
         except (NumericError, MissingLibraryError) as error:
             self._problem(f"{name}: {error}")
-            return
-        for key, value in found.items():
-            table.setdefault(key, []).append(value)
 
     def _problem(self, text: str) -> None:
         if text not in self.problems:
@@ -180,6 +176,12 @@ def _cloud(predicted: Prediction, truth: Truth) -> dict[str, float]:
     if scores.normal_consistency is not None:
         found["normal_consistency"] = scores.normal_consistency
     return found
+
+
+def _means_of(scenes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each number's mean over the scenes that have it."""
+    names = dict.fromkeys(name for scene in scenes for name in scene)
+    return _means({name: [scene[name] for scene in scenes if name in scene] for name in names})
 
 
 def _means(table: Mapping[str, Iterable[float]]) -> dict[str, float]:

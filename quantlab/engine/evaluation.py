@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -51,6 +51,23 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
+class SceneScores:
+    """The numbers of one scene, by the names of the fields they are averaged into; one that is not there is absent.
+
+    Attributes:
+        name: Of the scene.
+        drift: Fields of `Drift`, but its outputs.
+        truth: Fields of `Scores`, of the quantized network.
+        baseline: Fields of `Scores`, of the full-precision network.
+    """
+
+    name: str
+    drift: Mapping[str, float] = field(default_factory=dict)
+    truth: Mapping[str, float] = field(default_factory=dict)
+    baseline: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Evaluation:
     """What a recipe costs on a set of scenes.
 
@@ -65,6 +82,7 @@ class Evaluation:
         problems: What could not be scored and why, one sentence each (a cloud that collapsed, say).
         replayed: How many blocks were answered from memory, over all scenes.
         baseline: What the full-precision network scores against the same truth, without what is on demand.
+        by_scene: The same numbers scene by scene, in the order of ``scenes``.
     """
 
     ground_truth: Scores | None
@@ -76,7 +94,23 @@ class Evaluation:
     problems: tuple[str, ...] = ()
     replayed: int = 0
     baseline: Scores | None = None
+    by_scene: tuple[SceneScores, ...] = ()
+
+    def __repr__(self) -> str:
+        drift, truth = self.full_precision, self.ground_truth or Scores()
+        told = [
+            f"{self.packed_bytes / 1e6:.4g} of {self.full_bytes / 1e6:.4g} MB",
+            f"scenes {len(self.scenes)}",
+        ]
+        if truth.auc30 is not None:
+            told.insert(0, f"AUC@30 {truth.auc30:.3f}")
+        if drift.point_error is not None:
+            told.insert(0, f"point error {100 * drift.point_error:.3g} % of the scene")
+        elif drift.outputs:
+            told.insert(0, f"outputs off by up to {100 * max(drift.outputs.values()):.3g} %")
+        return f"Evaluation({', '.join(told)})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, with the field names as keys."""
-        return {**asdict(self), "scenes": list(self.scenes), "problems": list(self.problems)}
+        told = asdict(self)
+        return {**told, **{name: list(told[name]) for name in ("scenes", "problems", "by_scene")}}

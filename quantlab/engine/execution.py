@@ -62,6 +62,7 @@ def execute(
     cache: BlockCache | None = None,
     states: Mapping[str, Hashable] | None = None,
     answers: bool = True,
+    stores: bool = True,
     job: Job | None = None,
     text: str = "",
 ) -> Run:
@@ -72,8 +73,9 @@ def execute(
         network: The subject's own, or a quantized twin of it.
         value: What ``subject.prepare`` gave.
         cache: Answers blocks whose state and inputs it knows.
-        states: As in `BlockCache.installed`, like ``answers``.
+        states: As in `BlockCache.installed`, like ``answers`` and ``stores``.
         answers: Whether blocks may be skipped.
+        stores: Whether what runs is remembered.
         job: Checked before every layer, told of every block.
         text: Begins the job's reports.
 
@@ -88,7 +90,7 @@ def execute(
         stack.enter_context(memory_errors("the network", value))
         stack.enter_context(watched(network, subject.structure, job, text))
         if cache is not None and states is not None:
-            stack.enter_context(cache.installed(network, states, answers=answers))
+            stack.enter_context(cache.installed(network, states, answers=answers, stores=stores))
         clock = stack.enter_context(clocked(network, subject.structure))
         outputs = subject.run(network, value)
         wait(outputs)

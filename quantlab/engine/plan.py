@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import gcd
 from typing import TYPE_CHECKING
 
+from quantlab.engine.attention import kv_layers, kv_scope
 from quantlab.engine.recipe import Recipe, Rule
 from quantlab.engine.settings import (
     BRANCH_FIELDS,
@@ -17,6 +18,7 @@ from quantlab.engine.settings import (
     LayerSettings,
 )
 from quantlab.errors import RecipeError
+from quantlab.methods.mixed_precision import stays_quantized
 
 if TYPE_CHECKING:
     from quantlab.models.structure import BranchInfo, LayerInfo, Structure
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 FULL_BYTES = 2
 """Of a number that is not quantized: bfloat16."""
 SCALE_BYTES = 4
+LARGEST_GROUP = 128
+"""Columns that share a scale where the recipe leaves the group size open."""
 NAMED = 3
 
 
@@ -55,6 +59,7 @@ class BranchPlan:
         compensated: "off", "on" or "auto" (decided by the data); "off" where nothing in the branch is quantized.
         rank: Of the correction.
         bytes: Of the correction, 0 where it is off; where it is auto, what it would be.
+        kv_bits: Of keys and values, which weigh nothing here; 16 where they are not rounded.
     """
 
     name: str
@@ -62,6 +67,12 @@ class BranchPlan:
     compensated: str
     rank: int
     bytes: int
+    kv_bits: int = FULL_PRECISION
+
+    @property
+    def rounds_kv(self) -> bool:
+        """Whether keys and values are rounded."""
+        return self.kv_bits < FULL_PRECISION
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +100,12 @@ class Plan:
     def calibrated(self) -> bool:
         """Whether samples of layer inputs, or runs of the network, are needed."""
         needs = any(layer.settings.calibrated for layer in self.layers.values() if layer.quantized)
-        return needs or self.compensates
+        return needs or self.compensates or self.undecided
+
+    @property
+    def undecided(self) -> bool:
+        """Whether something about a layer is left to the data, and decided when the recipe is applied."""
+        return any(layer.settings.undecided for layer in self.layers.values() if layer.quantized)
 
     @property
     def compensates(self) -> bool:
@@ -107,23 +123,39 @@ def plan(structure: Structure, recipe: Recipe) -> Plan:
     asked = recipe.layers(structure)
     layers = {name: _layer(info, asked[name]) for name, info in structure.layers.items()}
     _require_groups(structure, layers)
-    branches = {name: _branch(info, recipe, layers, structure) for name, info in structure.branches.items()}
+    kv = _kv_reached(structure, recipe)
+    branches = {
+        name: _branch(info, recipe, layers, structure, kv) for name, info in structure.branches.items()
+    }
     corrections = sum(branch.bytes for branch in branches.values() if branch.compensated == "on")
     return Plan(
         layers=layers,
         branches=branches,
         bytes=sum(layer.bytes for layer in layers.values()) + corrections,
         full_bytes=sum(layer.full_bytes for layer in layers.values()),
-        warnings=(*_warnings(structure, recipe), *_idle(layers, recipe)),
+        warnings=(*_warnings(structure, recipe), *_idle(structure, layers, branches, recipe)),
     )
 
 
 def _layer(info: LayerInfo, asked: LayerSettings) -> LayerPlan:
-    settings = asked if info.operator == "linear" else _weights_only(asked)
+    settings = _fitted(asked, info) if info.operator == "linear" else _weights_only(asked)
     full = info.parameters * FULL_BYTES
     size = _packed(info, settings) if settings.quantized else full
     reason = _reason(info, asked, settings)
     return LayerPlan(info.name, settings, settings.quantized, reason, size, full)
+
+
+def _fitted(asked: LayerSettings, info: LayerInfo) -> LayerSettings:
+    """The settings with what depends on the layer put in: the group size, and a twin only behind a GELU."""
+    if asked.weight_granularity == "group" and asked.group_size == 0:
+        asked = replace(asked, group_size=_group_size(info.in_features))
+    asked = replace(asked, low_rank=min(asked.low_rank, info.in_features, info.out_features))
+    return replace(asked, twin=False) if asked.twin and info.kind != "fc2" else asked
+
+
+def _group_size(width: int) -> int:
+    """The largest divisor up to 128."""
+    return max(size for size in range(1, min(width, LARGEST_GROUP) + 1) if width % size == 0)
 
 
 def _weights_only(asked: LayerSettings) -> LayerSettings:
@@ -136,6 +168,12 @@ def _weights_only(asked: LayerSettings) -> LayerSettings:
         rotation="none",
         smoothing=None,
         weight_granularity=granularity,
+        search_loss="self",
+        rounding="nearest",
+        low_rank=0,
+        reconstruction="none",
+        inputs="full_precision",
+        twin=False,
     )
 
 
@@ -145,6 +183,8 @@ def _reason(info: LayerInfo, asked: LayerSettings, settings: LayerSettings) -> s
     if not settings.quantized:
         return "16 bits everywhere: nothing is rounded"
     text = f"W{settings.weights}A{settings.activations}"
+    if settings.fragile > 0 and info.block and not stays_quantized(info.kind):
+        text += f", or 16 bits if its block is among the most sensitive {settings.fragile:.0%}"
     return (
         text if info.operator == "linear" else f"{text}, weights only: a convolution's input is not rounded"
     )
@@ -161,26 +201,52 @@ def _packed(info: LayerInfo, settings: LayerSettings) -> int:
     scales = {
         "tensor": 1,
         "channel": info.out_features,
-        "group": info.out_features * max(1, info.in_features // settings.group_size),
+        "group": info.out_features * max(1, info.in_features // max(1, settings.group_size)),
     }[settings.weight_granularity]
     scale = SCALE_BYTES if settings.weight_symmetric else SCALE_BYTES + 1
     static = SCALE_BYTES + 1 if settings.static else 0
+    total += FULL_BYTES * settings.low_rank * (info.in_features + info.out_features)
     return total + -(-weights * settings.weights // 8) + scales * scale + static
 
 
+def published_rank(width: int, bits: int) -> int:
+    """Rank of a branch's correction: of 1024 channels 128 under weights of 4 bits, 16 above; in proportion otherwise.
+
+    Source:
+        TAPTQ (arXiv:2602.01741): W4A8, and W6A6 or W8A8; fewer bits than 4 are taken as 4.
+    """
+    return max(1, round(width * (128 if bits <= 4 else 16) / 1024))
+
+
 def _branch(
-    info: BranchInfo, recipe: Recipe, layers: Mapping[str, LayerPlan], structure: Structure
+    info: BranchInfo,
+    recipe: Recipe,
+    layers: Mapping[str, LayerPlan],
+    structure: Structure,
+    kv: Container[str],
 ) -> BranchPlan:
     settings = recipe.branch(info.name)
     first, last = structure.layers[info.layers[0]], structure.layers[info.layers[-1]]
-    # numpy and torch are not needed for round(width * 128 / 1024); methods.compensation does the same.
-    rank = min(
-        settings.rank or max(1, round(first.in_features * 128 / 1024)), first.in_features, last.out_features
-    )
-    quantized = any(layers[name].quantized for name in info.layers)
+    bits = min((layers[name].settings.weights for name in info.layers if layers[name].quantized), default=16)
+    rank = settings.rank or published_rank(first.in_features, bits)
+    rank = min(rank, first.in_features, last.out_features)
+    kv_bits = settings.kv_bits if info.name in kv else FULL_PRECISION
+    quantized = kv_bits < FULL_PRECISION or any(layers[name].quantized for name in info.layers)
     compensated = settings.compensation if quantized else "off"
     size = FULL_BYTES * (rank * (first.in_features + last.out_features) + last.out_features)
-    return BranchPlan(info.name, settings, compensated, rank, size if compensated != "off" else 0)
+    return BranchPlan(info.name, settings, compensated, rank, size if compensated != "off" else 0, kv_bits)
+
+
+def _kv_reached(structure: Structure, recipe: Recipe) -> frozenset[str]:
+    """The attentions whose keys and values may be rounded: those in scope, and those that a rule is made for.
+
+    As with layers, a rule reaches outside of the scope only where it matches nothing inside.
+    """
+    inside = kv_scope(structure)
+    asked = [rule for rule in recipe.rules if "kv_bits" in rule.settings]
+    outside = [rule for rule in asked if not any(rule.matches(name) for name in inside)]
+    reachable = (name for name, info in structure.branches.items() if kv_layers(info, normed=False))
+    return inside | {name for name in reachable if any(rule.matches(name) for rule in outside)}
 
 
 def _require_groups(structure: Structure, layers: Mapping[str, LayerPlan]) -> None:
@@ -226,9 +292,23 @@ def _warnings(structure: Structure, recipe: Recipe) -> list[str]:
     return warnings
 
 
-def _idle(layers: Mapping[str, LayerPlan], recipe: Recipe) -> list[str]:
+def _idle(
+    structure: Structure,
+    layers: Mapping[str, LayerPlan],
+    branches: Mapping[str, BranchPlan],
+    recipe: Recipe,
+) -> list[str]:
+    """What the recipe asks for and no part of the network gets."""
     asks = [recipe.defaults, *(rule.settings for rule in recipe.rules)]
     rounds = any(min(ask.get("weights", 16), ask.get("activations", 16)) < FULL_PRECISION for ask in asks)
+    found = []
     if rounds and not any(layer.quantized for layer in layers.values()):
-        return ["nothing is quantized: every layer is kept in full precision or out of scope"]
-    return []
+        found.append("nothing is quantized: every layer is kept in full precision or out of scope")
+    kv = any(ask.get("kv_bits", FULL_PRECISION) < FULL_PRECISION for ask in asks)
+    if kv and not any(branch.rounds_kv for branch in branches.values()):
+        found.append("no keys and values are rounded: no attention in reach has projections known by name")
+    if not structure.branches and any(ask.get("compensation", "off") != "off" for ask in asks):
+        found.append("nothing is compensated: the network has no attention or MLP branches")
+    if not structure.blocks and any(ask.get("reconstruction", "none") != "none" for ask in asks):
+        found.append("nothing is learned: the network has no blocks")
+    return found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab.engine.presets import PRESETS
 from quantlab.engine.scope import SCOPES, matches, scope_layers
+from quantlab.engine.selection_settings import Selection, selection_from
 from quantlab.engine.settings import (
     BRANCH_FIELDS,
     LAYER_FIELDS,
@@ -62,8 +63,9 @@ class Recipe:
         defaults: Settings of every layer and branch in scope; fields left out keep their own default.
         rules: In order. A rule whose pattern matches nothing inside the scope reaches outside of it, and brings
             a layer there in when it sets ``keep`` to False or chooses bits.
-        seed: Of the random rotations.
+        seed: Of the random rotations and of the picks of calibration scenes.
         format: Of the file; this version reads 1.
+        calibration: Which scenes of the pool to calibrate on: a `Selection`, its entries, or a method's name.
 
     Raises:
         RecipeError: An unknown field or a value out of its bounds; names the field, the value, what is allowed.
@@ -75,22 +77,34 @@ class Recipe:
     rules: tuple[Rule, ...] = ()
     seed: int = 0
     format: int = FORMAT
+    calibration: Selection = field(default_factory=Selection)
 
     def __post_init__(self) -> None:
         _check_header(self)
+        object.__setattr__(self, "calibration", selection_from(self.calibration))
         if not isinstance(self.defaults, Settings):
             object.__setattr__(self, "defaults", Settings(self.defaults, place="defaults"))
         LayerSettings(**_only(self.defaults, LAYER_FIELDS))
         object.__setattr__(self, "rules", tuple(self.rules))
 
     @classmethod
-    def preset(cls, name: str, *, weights: int = 4, activations: int = 4, scope: str = "trunk") -> Recipe:
-        """One of `quantlab.engine.presets.PRESETS`.
+    def preset(
+        cls, name: str, *, weights: int | None = None, activations: int | None = None, scope: str = "trunk"
+    ) -> Recipe:
+        """One of `quantlab.engine.presets.PRESETS`; bits that are left out are those the method was made for.
 
         Raises:
             RecipeError: Unknown preset (the known ones are listed), bits or scope.
         """
-        return cls(name=name, scope=scope, defaults=Settings(PRESETS[name].defaults(weights, activations)))
+        chosen = PRESETS[name]
+        weights = chosen.usual[0] if weights is None else weights
+        activations = chosen.usual[1] if activations is None else activations
+        return cls(
+            name=name,
+            scope=scope,
+            defaults=Settings(chosen.defaults(weights, activations)),
+            calibration=selection_from(chosen.calibration),
+        )
 
     def set(self, pattern: str, **settings: Any) -> Recipe:
         """A recipe in which these settings hold for what ``pattern`` matches, over everything said before.
@@ -115,6 +129,14 @@ class Recipe:
             for rule in self.rules
         ]
         return replace(self, rules=tuple(rule for rule in rules if rule.settings))
+
+    def calibrated(self, method: str, **settings: Any) -> Recipe:
+        """A recipe that is calibrated on other scenes: ``recipe.calibrated("nfds", scenes=8)``.
+
+        Raises:
+            RecipeError: An unknown method or setting of `Selection`, or a value out of its bounds.
+        """
+        return replace(self, calibration=selection_from({"method": method, **settings}))
 
     def layer(self, name: str, structure: Structure) -> LayerSettings:
         """What the recipe asks for one layer; a layer out of scope is kept in full precision.
@@ -166,7 +188,8 @@ class Recipe:
         """The recipe as plain dicts, lists, texts and numbers."""
         rules = [{"match": rule.pattern, "set": dict(rule.settings)} for rule in self.rules]
         header = {"format": self.format, "name": self.name, "scope": self.scope, "seed": self.seed}
-        return {**header, "defaults": dict(self.defaults), "rules": rules}
+        picks = {} if self.calibration == Selection() else {"calibration": self.calibration.to_dict()}
+        return {**header, **picks, "defaults": dict(self.defaults), "rules": rules}
 
     @classmethod
     def from_dict(cls, data: Any, *, place: str = "recipe") -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,28 +12,42 @@ import yaml
 
 from quantlab.engine.presets import PRESETS
 from quantlab.engine.recipe import FORMAT, Recipe, Rule
+from quantlab.engine.selection_settings import SELECTION_FIELDS, Selection, selection_from
 from quantlab.engine.settings import FULL_PRECISION, Settings
 from quantlab.errors import RecipeError, StorageError
 from quantlab.storage import atomic_write
 
 MAX_CHARACTERS = 1_000_000
-_ENTRIES = ("format", "name", "scope", "seed", "defaults", "rules")
+_ENTRIES = ("format", "name", "scope", "seed", "calibration", "defaults", "rules")
 
 
 def recipe_from(data: Any, place: str) -> Recipe:
     """Build a recipe from plain data; see `Recipe.from_dict`."""
-    Recipe(format=_dict(data, place).get("format", FORMAT))  # before new entries are called unknown
+    _header(
+        {"format": _dict(data, place).get("format", FORMAT)}, place
+    )  # before new entries are called unknown
     entries = _dict(data, place, _ENTRIES)
     if "format" not in entries:
         _refuse("the recipe does not state its format", place, f"Add format: {FORMAT}.")
-    header = {key: entries[key] for key in ("name", "scope", "seed", "format") if key in entries}
-    Recipe(**header)  # a newer format is named as such before its unknown settings are
+    header: dict[str, Any] = {
+        key: entries[key] for key in ("name", "scope", "seed", "format") if key in entries
+    }
+    _header(header, place)  # a newer format is named as such before its unknown settings are
+    picks = selection_from(entries.get("calibration", {}), f"{place}: calibration")
     defaults = Settings(_dict(entries.get("defaults", {}), f"{place}: defaults"), place=f"{place}: defaults")
     listed = entries.get("rules", [])
     if not isinstance(listed, list):
         _refuse("rules are not a list", f"{place}: rules", "Write a list of {match, set}.")
     rules = tuple(_rule(entry, f"{place}: rule {number}") for number, entry in enumerate(listed, 1))
-    return Recipe(**header, defaults=defaults, rules=rules)
+    return Recipe(**header, calibration=picks, defaults=defaults, rules=rules)
+
+
+def _header(entries: Mapping[str, Any], place: str) -> None:
+    """Refuse impossible entries of the head, naming the file they stand in."""
+    try:
+        Recipe(**entries)
+    except RecipeError as error:
+        raise RecipeError(error.problem, place=f"{place}: {error.place}", remedy=error.remedy) from None
 
 
 def to_yaml(recipe: Recipe) -> str:
@@ -91,7 +106,12 @@ def load(path: str | PathLike[str]) -> Recipe:
 
 def to_python(recipe: Recipe) -> str:
     """See `Recipe.to_python`."""
-    lines = ["import quantlab as ql", "", f"recipe = {_start(recipe)}"]
+    base = _preset_call(recipe)
+    lines = ["import quantlab as ql", "", f"recipe = {base or _bare_call(recipe)}"]
+    if recipe.calibration != (selection_from(PRESETS[recipe.name].calibration) if base else Selection()):
+        chosen = recipe.calibration.to_dict()
+        rest = "".join(f", {name}={value!r}" for name, value in chosen.items() if name != "method")
+        lines.append(f"recipe = recipe.calibrated({recipe.calibration.method!r}{rest})")
     for rule in recipe.rules:
         settings = ", ".join(f"{key}={value!r}" for key, value in rule.settings.items())
         lines.append(f"recipe = recipe.set({rule.pattern!r}, {settings})")
@@ -104,6 +124,11 @@ def diff(old: Recipe, new: Recipe) -> list[str]:
         f"{name}: {getattr(old, name)} → {getattr(new, name)}"
         for name in ("name", "scope", "seed")
         if getattr(old, name) != getattr(new, name)
+    ]
+    lines += [
+        f"calibration: {name} {getattr(old.calibration, name)} → {getattr(new.calibration, name)}"
+        for name in SELECTION_FIELDS
+        if getattr(old.calibration, name) != getattr(new.calibration, name)
     ]
     lines += _changes("defaults", old.defaults, new.defaults)
     before, after = _by_pattern(old), _by_pattern(new)
@@ -130,10 +155,7 @@ def _dict(data: Any, place: str, known: tuple[str, ...] = ()) -> dict[str, Any]:
     return data
 
 
-def _start(recipe: Recipe) -> str:
-    base = _preset_call(recipe)
-    if base is not None:
-        return base
+def _bare_call(recipe: Recipe) -> str:
     arguments = {
         "name": recipe.name,
         "scope": recipe.scope,
@@ -147,10 +169,8 @@ def _preset_call(recipe: Recipe) -> str | None:
     """The shortest way to say it, where the recipe still starts from a preset."""
     if recipe.name not in PRESETS or recipe.seed:
         return None
-    bits = (
-        recipe.defaults.get("weights", FULL_PRECISION),
-        recipe.defaults.get("activations", FULL_PRECISION),
-    )
+    rounds = ("kv_bits", "kv_bits") if PRESETS[recipe.name].only == "kv" else ("weights", "activations")
+    bits = [recipe.defaults.get(name, FULL_PRECISION) for name in rounds]
     built = Recipe.preset(recipe.name, weights=bits[0], activations=bits[1], scope=recipe.scope)
     if built.defaults != recipe.defaults:
         return None

@@ -6,13 +6,19 @@ No patterns and no files here: those belong to `quantlab.engine.recipe`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, fields
 from typing import Any
 
+from quantlab.engine.fields import OpenChoices, check_fields, check_value, choice, number, switch
 from quantlab.errors import RecipeError
 
 BITS = (2, 3, 4, 5, 6, 7, 8, 16)
 FULL_PRECISION = 16
+ROTATIONS = OpenChoices("rotation", ("none", "hadamard", "regular", "block_hadamard", "dct", "kronecker"))
+ROUNDINGS = OpenChoices("rounding", ("nearest", "gptq"))
+RANGE_SEARCHES = OpenChoices("range_search", ("minmax", "percentile", "grid", "ternary"))
+SMOOTHING_RULES = ("balance", "awq", "search", "task")
+MOST = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,92 +26,109 @@ class LayerSettings:
     """How one layer (a Linear or a convolution) is quantized. Convolutions take the weight fields only.
 
     Raises:
-        RecipeError: A value of the wrong type or out of its bounds, or static activations per token.
+        RecipeError: A value of the wrong type or out of its bounds, or settings that contradict each other.
     """
 
-    weights: int = field(default=16, metadata={"choices": BITS, "help": "Bits per weight; 16: not rounded."})
-    activations: int = field(
-        default=16,
-        metadata={"choices": BITS, "help": "Bits per value of the layer's input; 16: not rounded."},
+    weights: int = choice(16, BITS, "Bits per weight; 16: not rounded.")
+    activations: int = choice(16, BITS, "Bits per value of the layer's input; 16: not rounded.")
+    weight_granularity: str = choice(
+        "channel",
+        ("channel", "tensor", "group"),
+        "Which weights share a scale: an output channel, all, or a group of neighbouring columns.",
     )
-    weight_granularity: str = field(
-        default="channel",
-        metadata={
-            "choices": ("channel", "tensor", "group"),
-            "help": "Which weights share a scale: an output channel, all, or a group of neighbouring columns.",
-        },
+    group_size: int = number(
+        128, 0, MOST, "Columns per group; must divide the input's width. 0: the largest divisor up to 128."
     )
-    group_size: int = field(
-        default=128,
-        metadata={
-            "low": 1,
-            "high": 4096,
-            "help": "Columns per group; must divide the width of the layer's input.",
-        },
+    weight_symmetric: bool = choice(True, (True, False), "On: zero point 0. Off: a zero point per scale.")
+    activation_granularity: str = choice(
+        "token", ("token", "tensor"), "Which activations share a scale: a token, or all."
     )
-    weight_symmetric: bool = field(
-        default=True,
-        metadata={"choices": (True, False), "help": "On: zero point 0. Off: a zero point per scale."},
+    activation_symmetric: bool = choice(True, (True, False), "On: zero point 0. Off: a zero point per scale.")
+    activation_mode: str = choice(
+        "dynamic",
+        ("dynamic", "static"),
+        "Dynamic: the scale is taken from each input. Static: fixed by calibration.",
     )
-    activation_granularity: str = field(
-        default="token",
-        metadata={
-            "choices": ("token", "tensor"),
-            "help": "Which activations share a scale: a token, or all.",
-        },
+    twin: bool = switch(
+        "Two scales for a GELU's output: one for its positive side, a small fixed one for the negative."
     )
-    activation_symmetric: bool = field(
-        default=True,
-        metadata={"choices": (True, False), "help": "On: zero point 0. Off: a zero point per scale."},
+    rotation: str = choice(
+        "none",
+        ROTATIONS,
+        "Mix the input channels by an orthogonal (kronecker: learned) matrix; the weight takes the inverse.",
     )
-    activation_mode: str = field(
-        default="dynamic",
-        metadata={
-            "choices": ("dynamic", "static"),
-            "help": "Dynamic: the scale is taken from each input. Static: fixed by calibration.",
-        },
+    rotation_group: int = number(
+        0, 0, MOST, "Channels mixed together by 'regular' and 'block_hadamard'. 0: the largest that fits."
     )
-    rotation: str = field(
-        default="none",
-        metadata={
-            "choices": ("none", "hadamard"),
-            "help": "Mix the input channels by a randomised Hadamard matrix; the weight takes the inverse.",
-        },
+    smoothing: float | None = number(
+        None,
+        0.0,
+        1.0,
+        "Divide input channels by max|x|^a / max|w|^(1-a); higher moves more into the weight. None: off.",
+        optional=True,
     )
-    smoothing: float | None = field(
-        default=None,
-        metadata={
-            "low": 0.0,
-            "high": 1.0,
-            "optional": True,
-            "help": "Divide input channels by max|x|^a / max|w|^(1-a); higher moves more into the weight. None: off.",
-        },
+    smoothing_order: str = choice(
+        "after",
+        ("after", "before"),
+        "Smooth after the rotation, with the rotated weight (QuantVGGT), or before it (SmoothRot).",
     )
-    smoothing_order: str = field(
-        default="after",
-        metadata={
-            "choices": ("after", "before"),
-            "help": "Smooth after the rotation, with the rotated weight (QuantVGGT), or before it (SmoothRot).",
-        },
+    smoothing_rule: str = choice(
+        "balance",
+        SMOOTHING_RULES,
+        "Balance: the formula above. Awq: mean|x|^a, a searched on the output's error. Search: the formula, a"
+        " searched. Task: mean|x|^a, a searched on the network's result.",
     )
-    range_search: str = field(
-        default="minmax",
-        metadata={
-            "choices": ("minmax", "percentile", "grid", "ternary"),
-            "help": "How the range of weights and of static activations is chosen; dynamic ones take min-max.",
-        },
+    range_search: str = choice(
+        "minmax",
+        RANGE_SEARCHES,
+        "How the range of weights and of static activations is chosen; dynamic ones take min-max.",
     )
-    percentile: float = field(
-        default=99.9,
-        metadata={
-            "low": 50.0,
-            "high": 100.0,
-            "help": "Share of magnitudes kept by range search 'percentile'.",
-        },
+    percentile: float = number(99.9, 50.0, 100.0, "Share of magnitudes kept by range search 'percentile'.")
+    search_loss: str = choice(
+        "self",
+        ("self", "output", "fisher"),
+        "What a range search minimises: the rounding error itself, the layer's output error, or that error"
+        " weighted by the gradient of the network's result.",
     )
-    keep: bool = field(
-        default=False, metadata={"choices": (True, False), "help": "Keep the layer in full precision."}
+    rounding: str = choice(
+        "nearest",
+        ROUNDINGS,
+        "Nearest, or GPTQ: column by column, each column's error made good by those that follow.",
     )
+    column_order: str = choice(
+        "natural",
+        ("natural", "activation"),
+        "Order of GPTQ's columns: as they are, or the strongest inputs first.",
+    )
+    low_rank: int = number(
+        0,
+        0,
+        MOST,
+        "Rank of a branch in 16 bits that takes the weight's largest directions (SVDQuant); 0: none.",
+    )
+    reconstruction: str = choice(
+        "none",
+        ("none", "block", "fisher"),
+        "Learn smoothing and clipping block by block on the block's output error, plain or Fisher-weighted.",
+    )
+    epochs: int = number(15, 1, 1000, "Passes over the calibration scenes while a block learns.")
+    inputs: str = choice(
+        "full_precision",
+        ("full_precision", "quantized"),
+        "What the layer is calibrated on: inputs of the full-precision network, or those that the quantized"
+        " layers before it make.",
+    )
+    calibration_tokens: str = choice(
+        "all", ("all", "patch"), "Which tokens searches look at: all, or image patches only (QVGGT)."
+    )
+    fragile: float = number(
+        0.0,
+        0.0,
+        1.0,
+        "Share of blocks, those that hurt the result most when quantized alone, of which only the attention's"
+        " projection is quantized (QVGGT).",
+    )
+    keep: bool = switch("Keep the layer in full precision.")
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -127,87 +150,70 @@ class LayerSettings:
         return self.activation_mode == "static" and self.activations < FULL_PRECISION
 
     @property
+    def staged(self) -> bool:
+        """Whether the layer is calibrated in a walk from block to block: it needs more than samples."""
+        asks = self.rounding == "gptq" and self.weights < FULL_PRECISION
+        return self.quantized and (asks or self.reconstruction != "none" or self.inputs == "quantized")
+
+    @property
+    def searched_by_task(self) -> bool:
+        """Whether the network's result chooses the exponent of the smoothing."""
+        return self.quantized and self.smoothing is not None and self.smoothing_rule == "task"
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the data decide about the layer, together with the others of its block, before it is built."""
+        return self.quantized and (self.fragile > 0 or self.searched_by_task)
+
+    @property
+    def fisher(self) -> bool:
+        """Whether gradients at the layer's output are needed."""
+        searched = self.range_search in ("grid", "ternary")
+        return self.quantized and searched and self.search_loss == "fisher"
+
+    @property
     def calibrated(self) -> bool:
         """Whether the settings ask for samples of the layer's input."""
-        return self.quantized and (self.smoothing is not None or self.static)
+        searched = self.range_search in ("grid", "ternary") and self.search_loss != "self"
+        looks = self.smoothing is not None or self.static or searched or self.rotation == "block_hadamard"
+        looks |= ROTATIONS.own(self.rotation) or ROUNDINGS.own(self.rounding)  # it may want to
+        return self.quantized and (looks or self.staged)
 
 
 @dataclass(frozen=True, slots=True)
 class BranchSettings:
-    """How the attention or MLP path of a block is compensated.
+    """How the attention or MLP path of a block is compensated, and the keys and values of an attention rounded.
 
     Raises:
         RecipeError: A value of the wrong type or out of its bounds.
     """
 
-    compensation: str = field(
-        default="off",
-        metadata={
-            "choices": ("off", "on", "auto"),
-            "help": "Add a low-rank correction to the branch; auto: where the TRE is high and the fit holds.",
-        },
+    compensation: str = choice(
+        "off",
+        ("off", "on", "auto"),
+        "Add a low-rank correction to the branch; auto: where the TRE is high and the fit holds.",
     )
-    tre_threshold: float = field(
-        default=0.007, metadata={"low": 0.0, "high": 1.0, "help": "Compensate from this top-error ratio on."}
+    tre_threshold: float = number(0.007, 0.0, 1.0, "Compensate from this top-error ratio on.")
+    tre_fraction: float = number(
+        0.01, 0.0001, 1.0, "Share of largest outputs that the top-error ratio looks at."
     )
-    tre_fraction: float = field(
-        default=0.01,
-        metadata={
-            "low": 0.0001,
-            "high": 1.0,
-            "help": "Share of largest outputs that the top-error ratio looks at.",
-        },
+    rank: int = number(
+        0, 0, MOST, "Rank of the correction; 0: an eighth of the width, from 5 bits on a 64th."
     )
-    rank: int = field(
-        default=0,
-        metadata={"low": 0, "high": 4096, "help": "Rank of the correction; 0: an eighth of the width."},
+    kv_bits: int = choice(
+        16,
+        BITS,
+        "Bits per value of an attention's keys and values; without a rule, only over all frames. 16: exact.",
     )
+    kv_rotation: str = choice(
+        "none",
+        ("none", "hadamard"),
+        "Rotate keys and values, up to four heads together, before they are rounded.",
+    )
+    kv_protect: bool = switch("Keep the keys and values of camera and register tokens exact.")
 
     def __post_init__(self) -> None:
         check_fields(self)
-
-
-def check_fields(settings: Any) -> None:
-    """Check every field of a settings dataclass against its metadata.
-
-    Raises:
-        RecipeError: Names the field, the value and what is allowed.
-    """
-    for entry in fields(settings):
-        check_value(entry, getattr(settings, entry.name))
-
-
-def check_value(entry: Field[Any], value: object, *, place: str = "") -> None:
-    """Check one value. ``True`` and ``8.0`` are no whole numbers, and NaN is outside of all bounds."""
-    if not _allowed(value, entry):
-        text = repr(value)
-        shown = text if len(text) <= 60 else text[:57] + "..."
-        raise RecipeError(
-            f"{entry.name} cannot be {shown}",
-            place=place or entry.name,
-            remedy=f"Use {allowed_words(entry)}.",
-        )
-
-
-def _allowed(value: object, entry: Field[Any]) -> bool:
-    bounds = entry.metadata
-    if value is None:
-        return bool(bounds.get("optional"))
-    if "choices" in bounds:
-        return any(type(value) is type(choice) and value == choice for choice in bounds["choices"])
-    number = type(value) is int or (type(value) is float and type(bounds["low"]) is float)
-    return number and bool(bounds["low"] <= value <= bounds["high"])
-
-
-def allowed_words(entry: Field[Any]) -> str:
-    """What a field takes, in words: "a number from 0.0 to 1.0, or null"."""
-    bounds: Mapping[str, Any] = entry.metadata
-    if "choices" in bounds:
-        return "one of " + ", ".join(str(choice) for choice in bounds["choices"])
-    kind = "a number" if type(bounds["low"]) is float else "a whole number"
-    return f"{kind} from {bounds['low']} to {bounds['high']}" + (
-        ", or null" if bounds.get("optional") else ""
-    )
 
 
 LAYER_FIELDS: Mapping[str, Field[Any]] = {entry.name: entry for entry in fields(LayerSettings)}

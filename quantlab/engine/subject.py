@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from quantlab.errors import CheckpointError, SceneError
-from quantlab.models.model import Model, prediction_from, vggt_layout
+from quantlab.models.family import family_by_outputs, layout_of
+from quantlab.models.model import Model
 from quantlab.models.prediction import Prediction
 from quantlab.models.structure import Structure, TokenLayout, describe
 from quantlab.scenes.scene import Scene, Truth
@@ -30,6 +31,7 @@ class Subject:
         run: ``run(network, input)`` gives outputs by name; the network may be a quantized twin.
         layout: How the tokens of an input lie, or None where there are none.
         decode: From outputs and input to a Prediction, or to None where the outputs are no reconstruction.
+        cloud: As ``decode``, but only its points, as a tensor [S, H, W, 3] that gradients pass through.
         any_pictures: Whether ``prepare`` fits pictures of any size to the network.
         planted: Outliers were planted artificially.
         check: Raises CheckpointError where the file that the weights are mapped from was overwritten.
@@ -42,6 +44,7 @@ class Subject:
     run: Callable[[nn.Module, Any], dict[str, Tensor]]
     layout: Callable[[Any], TokenLayout | None]
     decode: Callable[[Mapping[str, Tensor], Any], Prediction | None]
+    cloud: Callable[[Mapping[str, Tensor], Any], Tensor | None] = lambda _outputs, _value: None
     any_pictures: bool = False
     planted: bool = False
     check: Callable[[], None] = lambda: None
@@ -50,9 +53,9 @@ class Subject:
 def subject_of(model: Model | nn.Module, predict: Predict | None = None) -> Subject:
     """Wrap a Model, or any module together with ``predict(module, input)`` (default: call it).
 
-    The outputs of a bare module may be a tensor, or a tuple or mapping of tensors. Outputs under VGGT's published
-    names are read as a reconstruction, and tokens told apart where the module has VGGT's aggregator: an upstream
-    VGGT can be passed as it is.
+    The outputs of a bare module may be a tensor, or a tuple or mapping of tensors. Outputs under the published names
+    of VGGT or Pi3 are read as a reconstruction, and tokens told apart where the module has their parts: an upstream
+    VGGT or Pi3 can be passed as it is.
 
     Raises:
         CheckpointError: It is neither.
@@ -72,6 +75,7 @@ def subject_of(model: Model | nn.Module, predict: Predict | None = None) -> Subj
         run=lambda network, value: _without_input(named_outputs(call(network, value))),
         layout=lambda value: _published_layout(model, value),
         decode=lambda outputs, value: _published_prediction(outputs, value, name),
+        cloud=_published_cloud,
     )
 
 
@@ -126,6 +130,7 @@ def _subject_of_model(model: Model) -> Subject:
         run=run,
         layout=model.token_layout,
         decode=model.decode,
+        cloud=_published_cloud,
         any_pictures=True,
         planted=model.planted,
         check=model.check_files,
@@ -133,8 +138,9 @@ def _subject_of_model(model: Model) -> Subject:
 
 
 def _without_input(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """VGGT hands its input back under "images"; that is no output to compare."""
-    return {key: value for key, value in outputs.items() if key != "images" or "pose_enc" not in outputs}
+    """Without what a known family hands back of its input: that is no output to compare."""
+    family = family_by_outputs(outputs)
+    return {key: value for key, value in outputs.items() if family is None or key not in family.echoes}
 
 
 def _is_pictures(value: Any) -> bool:
@@ -142,14 +148,17 @@ def _is_pictures(value: Any) -> bool:
 
 
 def _published_layout(network: nn.Module, value: Any) -> TokenLayout | None:
-    aggregator = getattr(network, "aggregator", None)
-    known = hasattr(aggregator, "patch_size") and hasattr(aggregator, "register_token")
-    return vggt_layout(aggregator, value) if known and _is_pictures(value) else None
+    return layout_of(network, value) if _is_pictures(value) else None
 
 
 def _published_prediction(outputs: Mapping[str, Tensor], value: Any, name: str) -> Prediction | None:
-    known = {"pose_enc", "depth", "depth_conf"} <= set(outputs)
-    return prediction_from(outputs, value, name=name) if known and _is_pictures(value) else None
+    family = family_by_outputs(outputs)
+    return family.decode(outputs, value, name, "depth") if family and _is_pictures(value) else None
+
+
+def _published_cloud(outputs: Mapping[str, Tensor], value: Any) -> Tensor | None:
+    family = family_by_outputs(outputs)
+    return family.cloud(outputs, value) if family and _is_pictures(value) else None
 
 
 def _call(network: nn.Module, value: Any) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from quantlab.engine.calibrate import Calibration
 from quantlab.engine.evaluate import evaluate, relative_errors
+from quantlab.engine.evaluation import Drift, Evaluation, Scores
 from quantlab.engine.execution import Run, execute
 from quantlab.engine.quantize import Quantizer
 from quantlab.engine.recipe import Recipe
@@ -170,6 +171,22 @@ def test_plain_data_for_json_keeps_the_field_names(scenes: list[Scene]) -> None:
     assert data["scenes"] == [scene.name for scene in scenes]
 
 
+def test_the_means_are_those_of_the_scenes_one_by_one(scenes: list[Scene]) -> None:
+    runs = [perfect(scene) for scene in scenes]
+    prediction = runs[1].prediction
+    assert prediction is not None
+    drifted = replace(runs[1], prediction=replace(prediction, depth=prediction.depth**1.1))
+    found = evaluate(scenes, run_of(runs), run_of([runs[0], drifted]), packed_bytes=1, full_bytes=2)
+    assert found.ground_truth is not None
+    assert tuple(scene.name for scene in found.by_scene) == found.scenes
+    errors = [scene.truth["abs_rel"] for scene in found.by_scene]
+    assert errors[0] == 0 < errors[1]
+    assert found.ground_truth.abs_rel == pytest.approx(np.mean(errors))
+    assert found.full_precision.abs_rel == pytest.approx(
+        np.mean([scene.drift["abs_rel"] for scene in found.by_scene])
+    )
+
+
 def test_no_scene_is_refused() -> None:
     with pytest.raises(SceneError):
         scored([], [], [])
@@ -290,3 +307,16 @@ def test_out_of_memory_is_explained_and_the_next_run_works() -> None:
         execute(subject, network, torch.ones(9, 3))
     assert caught.value.remedy
     assert execute(subject, network, torch.ones(2, 3)).outputs["output"].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("point_error", "truth", "told"),
+    [
+        (0.0065, Scores(auc30=0.95), "point error 0.65 % of the scene, AUC@30 0.950, 2 of 4 MB, scenes 1"),
+        (None, None, "outputs off by up to 30 %, 2 of 4 MB, scenes 1"),
+    ],
+)
+def test_an_evaluation_shows_itself_in_one_line(point_error, truth, told) -> None:
+    drift = Drift(point_error, None, None, None, None, None, outputs={"a": 0.1, "b": 0.3})
+    shown = repr(Evaluation(truth, drift, 1.0, 2_000_000, 4_000_000, scenes=("room",)))
+    assert shown == f"Evaluation({told})"

@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from quantlab.engine.plan import plan
+from quantlab.engine.plan import plan, published_rank
 from quantlab.engine.recipe import Recipe
 from quantlab.errors import RecipeError
-from quantlab.methods.compensation import default_rank
 from quantlab.models.structure import describe
 
 
@@ -98,8 +97,10 @@ def test_only_branches_with_a_quantized_layer_are_compensated_and_their_rank_fol
     chosen = plan(structure, recipe)
     assert chosen.branches["blocks.0.mlp"].compensated == "auto"
     assert chosen.branches["blocks.1.mlp"].compensated == "off"
-    assert chosen.branches["blocks.0.mlp"].rank == default_rank(24)
-    assert default_rank(1024) == 128
+    assert chosen.branches["blocks.0.mlp"].rank == published_rank(24, 4) == 3
+    assert (published_rank(1024, 4), published_rank(1024, 6), published_rank(1024, 8)) == (128, 16, 16)
+    six = plan(structure, Recipe.preset("taptq", weights=6, activations=6))
+    assert six.branches["blocks.0.mlp"].rank == 1
     assert plan(structure, recipe.set("*", rank=4096)).branches["blocks.0.mlp"].rank == 24
 
 
@@ -113,3 +114,26 @@ def test_a_plan_needs_calibration_exactly_where_something_is_fitted_to_data(stru
 def test_planning_runs_no_tensor_arithmetic(structure, monkeypatch):
     monkeypatch.setattr(torch, "empty", None)
     assert plan(structure, Recipe.preset("taptq")).quantized
+
+
+@pytest.mark.parametrize("rank", [7, 4096])
+def test_a_low_rank_branch_weighs_no_more_than_its_matrix_has_directions(rank):
+    structure = describe(nn.Sequential(nn.Linear(20, 6)))
+    exact = plan(structure, Recipe(defaults={"weights": 4, "low_rank": 6})).bytes
+    assert plan(structure, Recipe(defaults={"weights": 4, "low_rank": rank})).bytes == exact
+
+
+@pytest.mark.parametrize(
+    ("preset", "nothing"), [("qwt", "compensated"), ("quantvggt", "learned"), ("rotatekv", "keys and values")]
+)
+def test_what_a_network_without_blocks_cannot_have_is_said(preset, nothing):
+    structure = describe(nn.Sequential(nn.Linear(20, 6)))
+    warnings = plan(structure, Recipe.preset(preset)).warnings
+    assert any(nothing in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("group", [0, 128])
+def test_an_open_group_size_is_the_largest_divisor_up_to_128(group):
+    structure = describe(nn.Sequential(nn.Linear(384, 6)))
+    asked = Recipe(defaults={"weights": 4, "weight_granularity": "group", "group_size": group})
+    assert plan(structure, asked).layers["0"].settings.group_size == 128

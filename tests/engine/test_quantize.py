@@ -17,7 +17,7 @@ from quantlab.engine.calibrate import Calibration
 from quantlab.engine.presets import PRESETS
 from quantlab.engine.quantize import Quantizer
 from quantlab.engine.recipe import Recipe
-from quantlab.errors import CheckpointError, JobCancelledError, NumericError, RecipeError
+from quantlab.errors import CheckpointError, JobCancelledError, NumericError, RecipeError, SceneError
 from quantlab.jobs import Job
 from quantlab.kernels.reference import SimulatedLinear
 from quantlab.models.structure import describe
@@ -350,7 +350,7 @@ def test_an_edit_of_a_layer_as_large_as_those_of_mini_is_quick():
     torch.manual_seed(0)
     network = Net(192, 8).eval()
     quantizer = Quantizer(network, describe(network), Calibration([torch.randn(4, 69, 10)]))
-    start = Recipe.preset("quantvggt")
+    start = Recipe.preset("smoothquant").set("*", rotation="hadamard")
     quantizer.apply(start)
     seconds = []
     for alpha in (0.1, 0.2, 0.3, 0.4, 0.6):
@@ -358,3 +358,8 @@ def test_an_edit_of_a_layer_as_large_as_those_of_mini_is_quick():
         quantizer.apply(start.set(FC2, smoothing=alpha))
         seconds.append(time.perf_counter() - began)
     assert min(seconds) < 0.03, seconds
+
+
+def test_a_module_is_not_calibrated_on_the_name_of_a_scene(network):
+    with pytest.raises(SceneError, match="bare module"):
+        ql.quantize(network, Recipe.preset("smoothquant"), "rooms:4")

@@ -165,6 +165,14 @@ def test_a_bad_text_is_refused_in_words_whether_read_as_json_or_yaml(text, words
     assert any(words in message for message in caught), caught
 
 
+@pytest.mark.parametrize("text", ["format: 9", "format: 1\nscope: moon", "format: 1\ndefaults: {weights: 1}"])
+def test_a_bad_file_is_named_whichever_entry_is_wrong(text, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match=r"mine\.yaml"):
+        Recipe.load(file)
+
+
 @pytest.mark.parametrize(
     "text", ["a: &x 1\nb: *x", "!!python/object/apply:os.system [ls]", "? [1]\n: 2", "a: 2020-99-99"]
 )
@@ -265,3 +273,10 @@ def test_every_setting_explains_itself_and_its_default_is_allowed():
     for name, entry in FIELDS.items():
         assert entry.metadata["help"].endswith((".", "off.")), name
     assert LayerSettings() == LayerSettings(**{name: entry.default for name, entry in LAYER_FIELDS.items()})
+
+
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.only == "both"])
+def test_bits_that_are_left_out_are_those_the_method_was_made_for(name):
+    weights, activations = PRESETS[name].usual
+    assert Recipe.preset(name) == Recipe.preset(name, weights=weights, activations=activations)
+    assert Recipe.preset(name, weights=6).defaults["activations"] == activations

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import quantlab as ql
+from quantlab.engine import reconstruct
 from quantlab.engine.replay import BlockCache
 from quantlab.models.model import Model
 
@@ -191,3 +192,10 @@ def tab_refuses(tab: SimpleNamespace) -> Callable[..., dict[str, str]]:
         return session.message
 
     return check
+
+
+@pytest.fixture(autouse=True)
+def few_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learn for three epochs instead of fifteen: what is learned matters to no fault, that it is learned does."""
+    whole = reconstruct.Schedule
+    monkeypatch.setattr(reconstruct, "Schedule", lambda **given: whole(**{**given, "epochs": 3}))

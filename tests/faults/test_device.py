@@ -13,7 +13,7 @@ import torch
 
 import quantlab as ql
 from quantlab.app import server
-from quantlab.engine import quantize
+from quantlab.engine import decisions, fisher_data, reconstruct, stages
 from quantlab.errors import DeviceError
 from quantlab.models import layers
 from quantlab.models.vggt import VGGT
@@ -53,13 +53,23 @@ def test_d1_out_of_memory_while_a_scene_runs_says_sizes_and_the_next_run_works(
     assert ASK[what](bench) is not None
 
 
-@pytest.mark.parametrize("what", ["diagnosis", "evaluation", "comparison", "one layer"])
-def test_d1_out_of_memory_while_a_layer_is_quantized_names_it_and_the_next_run_works(
-    make_lab, refused, monkeypatch, what: str
+MAKING = {
+    "quantized": ("quantvggt", stages, "build_layer"),
+    "learned": ("quantvggt", reconstruct, "batches_of"),
+    "measured": ("qvggt", decisions, "build_layer"),
+    "rounded for gradients": ("taptq", fisher_data, "build_layer"),
+}
+
+
+@pytest.mark.parametrize("what", ["evaluation", "one layer"])
+@pytest.mark.parametrize("moment", MAKING)
+def test_d1_out_of_memory_while_a_layer_is_made_names_where_and_the_next_run_works(
+    make_lab, refused, monkeypatch, what: str, moment: str
 ) -> None:
-    bench = make_lab(recipe=RECIPE)
+    preset, *where = MAKING[moment]
+    bench = make_lab(recipe=ql.Recipe.preset(preset))
     with refused("aggregator.frame_blocks.0", lab=bench) as caught, monkeypatch.context() as broken:
-        broken.setattr(quantize, "build_layer", exhausted)
+        broken.setattr(*where, exhausted)
         ASK[what](bench)
     assert caught.type is DeviceError
     assert ASK[what](bench) is not None

@@ -111,7 +111,7 @@ def test_h5_no_script_of_ours_writes_text_as_markup() -> None:
     sinks = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|srcdoc")
     scripts = [
         path
-        for folder in ("app/static", "widgets/static", "viewer/js")
+        for folder in ("app/static", "widgets/static", "report/static", "viewer/js")
         for path in (PACKAGE / folder).rglob("*.js")
     ]
     ours = [path for path in scripts if "node_modules" not in path.parts]

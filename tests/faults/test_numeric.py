@@ -16,7 +16,7 @@ from quantlab.models.model import Model
 
 LAYER = "aggregator.frame_blocks.1.mlp.fc1"
 QKV = "aggregator.frame_blocks.1.attn.qkv"
-PRESETS = ["rtn", "quantvggt", "taptq"]
+PRESETS = ["rtn", "gptq", "awq", "svdquant", "quantvggt", "taptq", "fgq", "qvggt", "versaq"]
 VERBS = ["profile", "diagnose", "evaluate", "compare"]
 
 

@@ -1,0 +1,82 @@
+"""What a person types as a budget, as bytes of the whole packed network. It searches nothing."""
+
+from __future__ import annotations
+
+import re
+
+from quantlab.engine.search_record import Sensitivity
+from quantlab.errors import RecipeError
+
+UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+TIMES = ("s", "ms", "us", "µs", "sec", "second", "seconds", "fps", "hz")
+EIGHT = 8
+
+
+def budget_bytes(budget: int | str | None, scan: Sensitivity) -> int:
+    """The budget in bytes.
+
+    Args:
+        budget: Bytes, "10 MB" (both of the whole network, as `Plan.bytes` counts), or "50%" of what the layers whose
+            bits vary weigh at 8 bits, the rest on top. None: what the recipe weighs now.
+        scan: Which layers vary, and what they weigh.
+
+    Raises:
+        RecipeError: A latency, nothing that can be read, or less than the fewest bits weigh.
+    """
+    wanted = scan.size(scan.now) if budget is None else _asked(budget, scan)
+    smallest = scan.size({name: min(own, key=own.__getitem__) for name, own in scan.bytes.items()})
+    if wanted < smallest:
+        raise RecipeError(
+            f"the smallest recipe has {_megabytes(smallest)}, of which {_megabytes(scan.fixed_bytes)} are not"
+            f" quantized; {_megabytes(wanted)} cannot be reached",
+            place="budget",
+            remedy=f"Ask for {_megabytes(smallest)} or more, or quantize more layers (scope 'all').",
+        )
+    return wanted
+
+
+def check_budget(budget: object) -> None:
+    """Refuse what is no budget before anything is measured.
+
+    Raises:
+        RecipeError: As in `budget_bytes`.
+    """
+    if budget is not None:
+        _number_and_unit(budget)
+
+
+def _asked(budget: int | str, scan: Sensitivity) -> int:
+    value, unit = _number_and_unit(budget)
+    if unit != "%":
+        return int(value * UNITS[unit])
+    eight = sum(own[EIGHT] if EIGHT in own else max(own.values()) for own in scan.bytes.values())
+    return scan.fixed_bytes + int(value / 100 * eight)
+
+
+def _number_and_unit(budget: object) -> tuple[float, str]:
+    if type(budget) is int and budget >= 0:
+        return budget, "b"
+    found = (
+        re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Zµ%]*)\s*", budget)
+        if isinstance(budget, str)
+        else None
+    )
+    unit = found[2].lower() if found else ""
+    if found and unit in TIMES:
+        raise RecipeError(
+            "a latency cannot be a budget yet: how fast integer layers run is not measured",
+            place=f"budget {str(budget)[:40]!r}",
+            remedy="Give a size, as '50%' or '10 MB'.",
+        )
+    if not found or (unit != "%" and unit not in UNITS):
+        raise RecipeError(
+            f"{str(budget)[:40]!r} is no size",
+            place="budget",
+            remedy="Give bytes, '10 MB', or '50%' of the size at 8 bits.",
+        )
+    return float(found[1]), unit
+
+
+def _megabytes(count: int) -> str:
+    """Bytes as megabytes, rounded up in the third decimal, so that what is offered is enough."""
+    return f"{-(-count // 1000) / 1000:.3f} MB"
