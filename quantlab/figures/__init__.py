@@ -3,13 +3,18 @@
 Every function takes ``theme``: ``LIGHT``, ``DARK``, or ``PAGE`` where the page itself fills in the colours.
 """
 
-from quantlab.figures.channels import channel_maxima, landscape
+from quantlab.figures.channels import channel_maxima
+from quantlab.figures.clip import clip_slider
 from quantlab.figures.errors import error_histogram
 from quantlab.figures.histogram import layer_histogram, token_histogram
+from quantlab.figures.landscape import landscape
 from quantlab.figures.outlier_map import outlier_map
+from quantlab.figures.pool_map import pool_map
 from quantlab.figures.search import search_curve
 from quantlab.figures.severity import QUANTITIES, severities, worst
+from quantlab.figures.surface import surface
 from quantlab.figures.theme import CONFIG, DARK, LIGHT, PAGE, Theme
+from quantlab.figures.waterfall import waterfall
 
 __all__ = [
     "CONFIG",
@@ -19,12 +24,16 @@ __all__ = [
     "QUANTITIES",
     "Theme",
     "channel_maxima",
+    "clip_slider",
     "error_histogram",
     "landscape",
     "layer_histogram",
     "outlier_map",
+    "pool_map",
     "search_curve",
     "severities",
+    "surface",
     "token_histogram",
+    "waterfall",
     "worst",
 ]

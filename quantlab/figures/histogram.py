@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quantlab.figures import symlog
 from quantlab.figures.readable import short
+from quantlab.figures.ridge import FLOOR, on_axis, span_of
+from quantlab.figures.stepped import Stepped, before_rounding, is_weight, values_of
 from quantlab.figures.theme import DASHES, LIGHT, Figure, Theme, axis, empty, layout, titled
 
 if TYPE_CHECKING:
     from quantlab.calibration.profile import LayerProfile
-    from quantlab.engine.views import LayerView
     from quantlab.numerics.records import Histogram
 
 MOST_GRID_LINES = 64
-BINS = 160
-FLOOR = 1e-7
-"""Shares below it are drawn on the axis; one value in ten million."""
 
 
 def layer_histogram(
-    view: LayerView,
+    view: Stepped,
     *,
     former: Histogram | None = None,
     profile: LayerProfile | None = None,
@@ -34,7 +30,7 @@ def layer_histogram(
     """Draw each step of a layer's quantization on one axis, the grid, the clip lines and the former state as a ghost.
 
     Args:
-        view: The steps, the grid and the clipping of one layer.
+        view: The steps, the grid and the clipping of a layer's input, or of its weight.
         former: The quantized values before the last change.
         profile: Of the same layer; its inputs are drawn where the view has no samples, as of a convolution.
         name: Of the layer; the zoom stays as long as it is the same.
@@ -43,10 +39,10 @@ def layer_histogram(
     steps = dict(view.steps) or ({"raw": profile.all.histogram} if profile is not None else {})
     if not steps:
         return empty("The input of this layer was not measured.", theme, uirevision=f"histogram {name}")
-    raw, rounded = next(iter(steps.values())), _before_rounding([*steps])
+    raw, rounded = next(iter(steps.values())), before_rounding([*steps])
     linear = symlog.linear_width(raw.edges, raw.counts)
     ghosts = [former] if former is not None else []
-    span = _span([*steps.values(), *ghosts], _marks(view))
+    span = span_of([*steps.values(), *ghosts], _marks(view))
     traces = [
         _curve(step, histogram, linear, span, theme, visible=_visibility(step, [*steps]))
         for step, histogram in steps.items()
@@ -55,8 +51,8 @@ def layer_histogram(
         curve = _curve("before", histogram, linear, span, theme)
         line = {**curve["line"], "color": theme.ghost, "width": 1.5, "dash": "3px,2px"}
         traces.insert(0, {**curve, "line": line})
-    figure_layout = _axes(span, linear, f"histogram {name}", theme)
-    reach = _span([steps[rounded]])
+    figure_layout = _axes(span, linear, f"histogram {name}", values_of(view), theme)
+    reach = span_of([steps[rounded]])
     figure_layout["shapes"], figure_layout["annotations"] = _clipping(view, reach, linear, theme)
     return {"data": [*_grid(view, linear, theme), *traces], "layout": figure_layout}
 
@@ -66,26 +62,21 @@ def token_histogram(layer: LayerProfile, *, theme: Theme = LIGHT) -> Figure:
     kinds = {kind: stats for kind, stats in layer.tokens.items() if kind != "all"} or dict(layer.tokens)
     everything = layer.all.histogram
     linear = symlog.linear_width(everything.edges, everything.counts)
-    span = _span([stats.histogram for stats in kinds.values()])
+    span = span_of([stats.histogram for stats in kinds.values()])
     traces = []
     for kind, stats in kinds.items():
         curve = _curve(f"{kind} · max {short(stats.max)}", stats.histogram, linear, span, theme)
         colour = theme.token(kind) if kind != "all" else theme.full
         traces.append({**curve, "line": {**curve["line"], "color": colour, "width": 1.5}})
-    return {"data": traces, "layout": _axes(span, linear, f"tokens {layer.name}", theme)}
-
-
-def _before_rounding(steps: list[str]) -> str:
-    """The step whose values are rounded: grid and clip lines belong to it."""
-    return steps[steps.index("quantized") - 1] if "quantized" in steps[1:] else steps[-1]
+    return {"data": traces, "layout": _axes(span, linear, f"tokens {layer.name}", "input value", theme)}
 
 
 def _visibility(step: str, steps: list[str]) -> bool | str:
     """Steps between the first and the one that is rounded wait in the legend: four curves at once hide each other."""
-    return True if step in (steps[0], _before_rounding(steps), "quantized") else "legendonly"
+    return True if step in (steps[0], before_rounding(steps), "quantized") else "legendonly"
 
 
-def _marks(view: LayerView) -> list[float]:
+def _marks(view: Stepped) -> list[float]:
     """Values that must be on the axis though the data may not reach them: the grid, and where it ends."""
     levels = [] if view.grid is None else [float(level) for level in view.grid]
     ends = [float(end) for end in (view.clip_low, view.clip_high) if end is not None and np.isfinite(end)]
@@ -101,7 +92,7 @@ def _curve(
     *,
     visible: bool | str = True,
 ) -> dict[str, Any]:
-    edges, share = _on_axis(histogram, linear, span)
+    edges, share = on_axis(histogram, linear, span)
     step = label.split(" ", maxsplit=1)[0]
     values = np.sinh(np.repeat(edges, 2)) * linear
     heights = np.concatenate([[0.0], np.repeat(share, 2), [0.0]])
@@ -120,48 +111,19 @@ def _curve(
     }
 
 
-def _on_axis(
-    histogram: Histogram, linear: float, span: tuple[float, float]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Count again in bins of equal width on the axis: the record's own are narrow near zero, and would look spiky.
-
-    Returns:
-        Edges [BINS + 1] on the axis and the share of the values in each bin, [BINS].
-    """
-    edges = np.asarray(histogram.edges, np.float64)
-    below = np.concatenate([[0.0], np.cumsum(histogram.counts, dtype=np.float64)])
-    first, last = (float(place) for place in symlog.to_axis(span, linear))
-    places = np.linspace(first, last, BINS + 1)
-    share = np.diff(np.interp(np.sinh(places) * linear, edges, below)) / max(1.0, below[-1])
-    return places, np.asarray(share, np.float64)
-
-
-def _span(histograms: Iterable[Histogram], marks: Sequence[float] = ()) -> tuple[float, float]:
-    """From the smallest to the largest value that any of the histograms holds, or that is marked."""
-    ends = [(mark, mark) for mark in marks]
-    for histogram in histograms:
-        filled = np.flatnonzero(histogram.counts)
-        if len(filled):
-            ends.append((float(histogram.edges[filled[0]]), float(histogram.edges[filled[-1] + 1])))
-    if not ends:
-        return -1.0, 1.0
-    low, high = min(low for low, _ in ends), max(high for _, high in ends)
-    return (low, high) if high > low else (low - 1.0, high + 1.0)
-
-
-def _grid(view: LayerView, linear: float, theme: Theme) -> list[dict[str, Any]]:
+def _grid(view: Stepped, linear: float, theme: Theme) -> list[dict[str, Any]]:
     """The levels as thin lines; many of them only as a rug at the foot, so that the data stays visible."""
-    levels, settings = view.grid, view.settings
+    levels = view.grid
     if levels is None or len(levels) == 0:
         return []
-    each_its_own = settings.activation_mode == "dynamic" and settings.activation_granularity == "token"
+    widest = _widest(view)
     places = symlog.to_axis(np.sort(np.asarray(levels)), linear)
     top = 1.0 if len(places) <= MOST_GRID_LINES else 0.06
     return [
         {
             "type": "scatter",
             "mode": "lines",
-            "name": "grid of the widest token" if each_its_own else "grid",
+            "name": f"grid of the widest {widest}" if widest else "grid",
             "x": [
                 value for place in places for value in (round(float(place), 4), round(float(place), 4), None)
             ],
@@ -169,13 +131,22 @@ def _grid(view: LayerView, linear: float, theme: Theme) -> list[dict[str, Any]]:
             "yaxis": "y2",
             "line": {"color": theme.quantized, "width": 1},
             "opacity": 0.28 if top == 1.0 else 0.6,
+            "showlegend": False,  # the words beside the clip line name it
             "hoverinfo": "skip",
         }
     ]
 
 
+def _widest(view: Stepped) -> str:
+    """Of what the grid is drawn that has the widest range; "" where one range serves all."""
+    settings = view.settings
+    if is_weight(view):
+        return {"tensor": "", "group": "group"}.get(settings.weight_granularity, "channel")
+    return "token" * (settings.activation_mode == "dynamic" and settings.activation_granularity == "token")
+
+
 def _clipping(
-    view: LayerView, reach: tuple[float, float], linear: float, theme: Theme
+    view: Stepped, reach: tuple[float, float], linear: float, theme: Theme
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Dashed lines where the grid ends, what is clipped beyond them shaded, and how much that is in words.
 
@@ -197,15 +168,16 @@ def _clipping(
     )
     levels = len(view.grid) if view.grid is not None else 0
     wasted = f"<br>{view.wasted_levels or 'none'} of {levels} levels unused" if levels else ""
+    wasted += f"<br>grid: widest {widest}" if levels and (widest := _widest(view)) else ""
     note = {
         "text": share + wasted,
-        "x": 1,
+        "x": 0,
         "y": 1,
         "xref": "paper",
         "yref": "paper",
-        "xanchor": "right",
+        "xanchor": "left",
         "yanchor": "top",
-        "align": "right",
+        "align": "left",
         "showarrow": False,
         "bgcolor": theme.page,
         "font": {"size": 10, "color": theme.quantized},
@@ -228,11 +200,13 @@ def _beyond(start: float, end: float, theme: Theme) -> dict[str, Any]:
     }
 
 
-def _axes(span: tuple[float, float], linear: float, uirevision: str, theme: Theme) -> dict[str, Any]:
-    figure_layout = layout(theme, uirevision=uirevision, margin=(22, 46, 10, 36))
+def _axes(
+    span: tuple[float, float], linear: float, uirevision: str, what: str, theme: Theme
+) -> dict[str, Any]:
+    figure_layout = layout(theme, uirevision=uirevision, margin=(22, 52, 10, 36))
     # No range of our own: plotly keeps a person's zoom only while the range it was asked for stays the same.
     figure_layout["xaxis"] = axis(
-        theme, autorange=True, title=titled("input value (symlog)", theme), **symlog.ticks(*span, linear)
+        theme, autorange=True, title=titled(f"{what} (symlog)", theme), **symlog.ticks(*span, linear)
     )
     figure_layout["yaxis"] = axis(
         theme,
@@ -245,4 +219,5 @@ def _axes(span: tuple[float, float], linear: float, uirevision: str, theme: Them
     )
     figure_layout["yaxis2"] = {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True}
     figure_layout["hovermode"] = "closest"
+    figure_layout["meta"] = {"x": {"symlog": linear, "title": what}}
     return figure_layout

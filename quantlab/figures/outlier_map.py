@@ -22,12 +22,15 @@ STREAM_NAMES = {
     "depth_head": "depth head",
     "point_head": "point head",
     "track_head": "track head",
+    "point_decoder": "point decoder",
+    "conf_decoder": "confidence decoder",
+    "camera_decoder": "camera decoder",
+    "conf_head": "confidence head",
     "": "other",
 }
 TRUNK = ("frame", "global")
 LINE = 12
 """Cells of a head in one row, at least."""
-MOST_LABELS = 14
 
 
 class Placed(Protocol):
@@ -104,7 +107,8 @@ def outlier_map(
         "zmin": math.log10(low),
         "zmax": math.log10(high),
         "colorscale": theme.severity,
-        "colorbar": colour_bar(low, high, theme),
+        "colorbar": colour_bar(low, high, theme, percent=quantity.percent),
+        "meta": {"z": "log10", "value": quantity.short},
     }
     figure_layout = _frame(rows, columns, streams, theme)
     figure_layout["shapes"] = _outline(cells, selected, theme)
@@ -126,7 +130,7 @@ def _frame(rows: list[_Row], columns: int, streams: Collection[str] | None, them
     """The layout: block numbers above, layer kinds on the left, room for the longest of them."""
     labels, blocks = _labels(rows), _blocks(rows)
     left = 16 + round(5.7 * max((len(label) for _, label in labels), default=0))
-    top = 36 if blocks else 8
+    top = 36 if blocks else 22
     figure_layout = layout(theme, uirevision=f"map {sorted(streams or ())}", margin=(top, left, 58, 6))
     figure_layout["xaxis"] = axis(
         theme,
@@ -136,7 +140,8 @@ def _frame(rows: list[_Row], columns: int, streams: Collection[str] | None, them
         range=[-0.5, columns - 0.5],
         fixedrange=True,
         tickmode="array",
-        tickvals=list(range(0, blocks, max(1, math.ceil(blocks / 12)))),
+        tickvals=list(range(0, blocks, max(1, math.ceil(blocks / 8)))),
+        tickangle=0,
         title=titled("block" if blocks else "", theme),
     )
     figure_layout["yaxis"] = axis(
@@ -192,15 +197,14 @@ def _sequence_rows(stream: str, members: list[Placed], width: int) -> list[_Row]
 
 
 def _labels(rows: list[_Row]) -> list[tuple[float, str]]:
-    """Where each label stands: in the middle of its rows. Many rows are low and have room for one label a stream."""
-    by_stream = len(rows) > MOST_LABELS
+    """Where each label stands: in the middle of its rows."""
     groups: dict[tuple[str, str], list[int]] = {}
     label = ""
     for index, row in enumerate(rows):
         if not row.cells:
             continue
         label = row.label or label  # a row that goes on from the one above has none of its own
-        groups.setdefault((row.stream, label.split(" · ")[0] if by_stream else label), []).append(index)
+        groups.setdefault((row.stream, label), []).append(index)
     return [((places[0] + places[-1]) / 2, text) for (_, text), places in groups.items()]
 
 
@@ -264,6 +268,7 @@ def _unmeasured(
         "zmax": 1,
         "showscale": False,
         "colorscale": [[0, theme.missing], [1, theme.missing]],
+        "meta": {"z": "none"},
     }
     strokes = {
         "type": "scatter",

@@ -24,8 +24,8 @@ def colour_range(values: Sequence[float], least: float) -> tuple[float, float]:
     return max(least, min(low, top / 10)), max(top, 10 * least)
 
 
-def colour_bar(low: float, high: float, theme: Theme) -> dict[str, Any]:
-    """Its two ends and the powers of ten between them, on a scale of logarithms."""
+def colour_bar(low: float, high: float, theme: Theme, *, percent: bool = False) -> dict[str, Any]:
+    """Its two ends and the powers of ten between them, on a scale of logarithms; shares in per cent where asked."""
     first, last = math.log10(low), math.log10(high)
     inner = range(math.ceil(first), math.floor(last) + 1)
     places = [first, *[float(power) for power in inner if first + 0.25 < power < last - 0.25], last]
@@ -39,6 +39,6 @@ def colour_bar(low: float, high: float, theme: Theme) -> dict[str, Any]:
         "ticks": "",
         "tickmode": "array",
         "tickvals": [round(place, 4) for place in places],
-        "ticktext": [short(10**place) for place in places],
+        "ticktext": [f"{short(100 * 10**place, 2)} %" if percent else short(10**place) for place in places],
         "tickfont": {"size": 10, "color": theme.quiet},
     }

@@ -1,4 +1,4 @@
-"""Which number colours the map: TRE, kurtosis, tail or error of each layer. It draws nothing."""
+"""Which number colours the map: TRE, kurtosis, tail, error or blame of each layer. It draws nothing."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ class Quantity:
         short: For a list.
         low: Values at and below it count as harmless.
         help: What it says, in one sentence.
+        percent: Shown as per cent.
     """
 
     label: str
     short: str
     low: float
     help: str
+    percent: bool = False
 
 
 QUANTITIES: Mapping[str, Quantity] = {
@@ -45,6 +47,13 @@ QUANTITIES: Mapping[str, Quantity] = {
     "error": Quantity(
         "relative output error", "error", 1e-4, "Error of the whole output, for the layers looked at so far."
     ),
+    "blame": Quantity(
+        "share of the region's error that restoring the layer repairs",
+        "blame",
+        0.01,
+        "How much of a marked region's error goes when the layer alone is restored to full precision.",
+        percent=True,
+    ),
 }
 
 
@@ -53,6 +62,7 @@ def severities(
     profile: Profile | None,
     diagnosis: Diagnosis | None,
     errors: Mapping[str, float] | None = None,
+    repairs: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Layer name to the number asked for; layers without one are absent, and so are numbers that are not finite.
 
@@ -63,6 +73,7 @@ def severities(
         profile: Gives kurtosis and max/p99.9.
         diagnosis: Gives TRE.
         errors: Gives the relative output error, layer by layer.
+        repairs: Gives the share of a region's error, layer by layer; below 0 where restoring makes it worse.
     """
     if color_by not in QUANTITIES:
         raise ValueError(f"unknown quantity {color_by!r}; choose one of {', '.join(QUANTITIES)}")
@@ -71,6 +82,8 @@ def severities(
         values = diagnosis.layers
     elif color_by == "error" and errors is not None:
         values = errors
+    elif color_by == "blame" and repairs is not None:
+        values = repairs
     elif color_by in ("kurtosis", "max_p999") and profile is not None:
         values = {name: float(getattr(layer.all, color_by)) for name, layer in profile.layers.items()}
     is_error = color_by in ("tre", "error")

@@ -24,6 +24,9 @@ DASHES = {"raw": "solid", "rotated": "2px,2px", "smoothed": "6px,3px"}
 """How the steps before the rounding are told apart; all of them are full precision, so all have its colour."""
 
 
+CLUSTERS = 8
+
+
 @dataclass(frozen=True, slots=True)
 class Theme:
     """The colours of one theme, as CSS colours.
@@ -36,6 +39,7 @@ class Theme:
         ghost: The former state of what is quantized.
         patch, camera, register: Token kinds; the class token of the ViT takes ``camera``.
         missing, hatch: A cell without a value, and the line through it that no value looks like.
+        cluster0 .. cluster7: Groups of scenes; each has a shape of its own too, so nobody depends on the hue.
         severity0 .. severity6: From harmless to severe; lightness runs one way, so every colour vision tells them
             apart.
     """
@@ -55,6 +59,14 @@ class Theme:
     register: str
     missing: str
     hatch: str
+    cluster0: str
+    cluster1: str
+    cluster2: str
+    cluster3: str
+    cluster4: str
+    cluster5: str
+    cluster6: str
+    cluster7: str
     severity0: str
     severity1: str
     severity2: str
@@ -72,6 +84,10 @@ class Theme:
     def colours(self) -> Mapping[str, str]:
         """Each name with its colour."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def cluster(self, index: int) -> str:
+        """The colour of a group of scenes; the ninth takes that of the first again."""
+        return str(getattr(self, f"cluster{index % CLUSTERS}"))
 
     def token(self, kind: str) -> str:
         """The colour of a token kind; kinds of the ViT share those of the trunk."""
@@ -98,6 +114,14 @@ LIGHT = Theme(
     register="#0b7f94",
     missing="#eceff1",
     hatch="#98a3ad",
+    cluster0="#0072b2",
+    cluster1="#117733",
+    cluster2="#aa4499",
+    cluster3="#b8860b",
+    cluster4="#882255",
+    cluster5="#2a8c8c",
+    cluster6="#cc5566",
+    cluster7="#5b4bb5",
     severity0="#d3dde6",
     severity1="#b3c2cf",
     severity2="#b5a49b",
@@ -122,6 +146,14 @@ DARK = Theme(
     register="#4fc0d4",
     missing="#20262b",
     hatch="#5f6a74",
+    cluster0="#56b4e9",
+    cluster1="#5fbf7f",
+    cluster2="#d68ad0",
+    cluster3="#e0c25c",
+    cluster4="#e08aa8",
+    cluster5="#5fd0c8",
+    cluster6="#ff9d8a",
+    cluster7="#a79bf0",
     severity0="#27394a",
     severity1="#3f5569",
     severity2="#6c6a74",

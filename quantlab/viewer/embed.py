@@ -8,9 +8,9 @@ from pathlib import Path
 
 _HTML_TEMPLATE = '<div class="quantlab-viewer" style="height: {height}"></div>'
 
-# The names in quotes become Gradio listeners of the component: .pick(...), .camera(...), .state(...).
+# The names in quotes become Gradio listeners of the component: .pick(...), .camera(...), .region(...), .state(...).
 _JS_ON_LOAD = """
-const events = ["pick", "camera", "state"];
+const events = ["pick", "camera", "region", "state"];
 const root = (window.gradio_config && window.gradio_config.root) || "";
 import(root + "/gradio_api/file=" + {path}).then((viewer) => viewer.attachGradio(element, {{
   props, watch, trigger: (name, detail) => {{ if (events.includes(name)) trigger(name, detail); }},
@@ -37,8 +37,9 @@ def gradio_arguments(*, height: str = "100%") -> dict[str, object]:
     """Return the keyword arguments that make a ``gr.HTML`` the viewer.
 
     Its value is a dict: ``payload`` (a URL such as ``/gradio_api/file=...``, or ``data_url(...)``) and any of mode,
-    theme, point_size, confidence, frames, camera, message, busy. What a value leaves out stays as the person set it.
-    Listeners: ``.pick``, ``.camera`` and ``.state``; the event data has the fields the viewer emits.
+    theme, background, point_size, confidence, frames, pictures, error_range, camera, viewpoints, region (the mask as
+    the event has it), message, busy. What a value leaves out stays as the person set it.
+    Listeners: ``.pick``, ``.camera``, ``.region`` and ``.state``; the event data has the fields the viewer emits.
 
     Args:
         height: A CSS length; a percentage needs a parent with a height.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,8 @@ from quantlab.viewer.coding import (
     encode_points,
     robust_box,
 )
+from quantlab.viewer.pictures import checked_pictures
+from quantlab.viewer.shuffle import shuffled
 
 MAGIC = b"QLPC"
 VERSION = 1
@@ -50,6 +52,7 @@ class CloudData:
         confidence: float [N] on any scale (only its ranks are used); None: nothing to filter by.
         frame: integer [N], the index of the picture a point comes from; None: one picture.
         cameras: Drawn as frusta; the first one gives the initial view and the up direction.
+        dropped: bool [N], rows that were taken out on purpose (their points are NaN): not counted as outside.
     """
 
     points: NDArray[np.floating]
@@ -57,6 +60,7 @@ class CloudData:
     confidence: NDArray[np.floating] | None = None
     frame: NDArray[np.integer] | None = None
     cameras: CameraData | None = None
+    dropped: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,11 @@ def pack_clouds(
     scene: str = "",
     limit: int | None = None,
     seed: int = 0,
+    grid: tuple[int, int, int] | None = None,
+    images: Sequence[bytes] | None = None,
+    error_name: str = "paired",
 ) -> PackedClouds:
-    """Pack one cloud, or two in one world frame: at most 12 bytes a point, 9 a point for a pair of the same pixels.
+    """Pack one cloud, or two in one world frame: at most 12 bytes a point, 8.5 a point for a pair with a grid.
 
     Coordinates become int16 in one box around both clouds (see ``robust_box``), so that no side is ever fitted
     on its own. Points outside the box are hidden and counted, not clamped: clamped points would draw a wall
@@ -105,16 +112,22 @@ def pack_clouds(
         labels: The names of the two sides.
         scene: The viewer keeps its camera as long as this stays the same.
         limit: At most this many points a cloud, an even sample; None: all.
-        seed: Of the shuffle.
+        seed: Of the shuffle of clouds without a grid.
+        grid: Frames, height and width of the pictures where row ``i`` of the clouds is their pixel ``i``: then the
+            viewer knows the pixel of every point (probe, regions), at no bytes a point.
+        images: One JPEG a frame for the strip of pictures (``encode_pictures``); needs the grid.
+        error_name: What kind of distance the error is, for the legend: "paired", "nearest neighbour".
 
     Raises:
         NumericError: Shapes do not fit, a cloud is empty, or no point is finite.
     """
     sides = [_checked(cloud, name) for cloud, name in ((left, "left"), (right, "right")) if cloud is not None]
     paired = right is not None and len(left.points) == len(right.points)
+    if grid is not None:
+        _check_grid(sides, grid)
     box = robust_box([np.asarray(cloud.points, np.float64) for cloud in sides])
     body = _Body()
-    order = _order(len(left.points), seed, limit)
+    order = _order(len(left.points), seed, limit) if grid is None else shuffled(len(left.points), limit)
     header: dict[str, object] = {
         "version": VERSION,
         "scene": scene,
@@ -124,19 +137,27 @@ def pack_clouds(
         "paired": paired,
         "scale": ((box[1] - box[0]) / (2 * LEVELS)).tolist(),
         "offset": ((box[0] + box[1]) / 2).tolist(),
-        "frames": max(_frame_count(cloud) for cloud in sides),
-        "left": _pack_side(body, left, order, box),
+        "frames": max(grid[0] if grid else 1, *(_frame_count(cloud) for cloud in sides)),
+        "grid": None if grid is None else [int(length) for length in grid],
+        "left": _pack_side(body, left, order, box, leave_out=_known_by(grid)),
         "right": None,
         "error": None,
+        "images": [],
     }
     if right is not None:
-        thin = _without_shared(left, right) if paired else frozenset[str]()
+        thin = _known_by(grid) | (_without_shared(left, right) if paired else frozenset[str]())
         right_order = order if paired else _order(len(right.points), seed, limit)
         header["right"] = _pack_side(body, right, right_order, box, leave_out=thin)
     if right is not None and (paired or error is not None):
         distances = _paired_error(left, right, error)
         codes, top = encode_error(distances[order], error_max)
-        header["error"] = {**body.add(codes), "max": top}
+        header["error"] = {**body.add(codes), "max": top, "name": error_name}
+    if images is not None:
+        if grid is None:
+            raise NumericError(
+                "pictures need a grid", place="images", remedy="Give the grid of the pixels, too."
+            )
+        header["images"] = [body.add(image) for image in checked_pictures(images, grid[0])]
     return PackedClouds(body.finish(header), order, header)
 
 
@@ -170,6 +191,7 @@ def _checked(cloud: CloudData, name: str) -> CloudData:
         ("colors", (count, 3)),
         ("confidence", (count,)),
         ("frame", (count,)),
+        ("dropped", (count,)),
     )
     for attribute, shape in per_point:
         values = getattr(cloud, attribute)
@@ -179,6 +201,28 @@ def _checked(cloud: CloudData, name: str) -> CloudData:
     if cloud.frame is not None and not 0 <= int(np.min(cloud.frame)) <= int(np.max(cloud.frame)) < 65536:
         raise NumericError("a frame index is outside 0..65535", place=f"{name}.frame", remedy="Count from 0.")
     return cloud
+
+
+def _check_grid(sides: Sequence[CloudData], grid: tuple[int, int, int]) -> None:
+    frames, height, width = grid
+    pixels = frames * height * width
+    for cloud in sides:
+        if min(grid) < 1 or len(cloud.points) != pixels:
+            problem = f"{frames} x {height} x {width} pixels are not {len(cloud.points)} points"
+            raise NumericError(problem, place="grid", remedy="Give frames, height and width of the clouds.")
+        if cloud.frame is not None and not np.array_equal(
+            cloud.frame, np.repeat(np.arange(frames), height * width)
+        ):
+            raise NumericError(
+                "the frames of the points are not those of the grid",
+                place="grid",
+                remedy="Order the points by frame, row and column.",
+            )
+
+
+def _known_by(grid: tuple[int, int, int] | None) -> frozenset[str]:
+    """Name the attributes that a grid makes superfluous."""
+    return frozenset[str]() if grid is None else frozenset({"frame"})
 
 
 def _order(count: int, seed: int, limit: int | None) -> NDArray[np.int64]:
@@ -210,7 +254,12 @@ def _pack_side(
     leave_out: frozenset[str] = frozenset(),
 ) -> dict[str, object]:
     codes, hidden = encode_points(np.asarray(cloud.points, np.float64)[order], *box)
-    side: dict[str, object] = {"count": len(order), "outside": int(hidden.sum()), "position": body.add(codes)}
+    outside = hidden if cloud.dropped is None else hidden & ~cloud.dropped[order]
+    side: dict[str, object] = {
+        "count": len(order),
+        "outside": int(outside.sum()),
+        "position": body.add(codes),
+    }
     if "color" not in leave_out:
         side["color"] = body.add(np.asarray(cloud.colors, np.uint8)[order])
     if cloud.confidence is not None and "confidence" not in leave_out:

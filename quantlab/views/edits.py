@@ -14,18 +14,7 @@ if TYPE_CHECKING:
     from quantlab.models.structure import Structure
 
 APPLY_TO = ("layer", "kind", "block", "all", "picked")
-EDITABLE = (
-    "weights",
-    "activations",
-    "rotation",
-    "smoothing",
-    "range_search",
-    "compensation",
-    "keep",
-    "weight_granularity",
-    "activation_granularity",
-    "activation_mode",
-)
+EDITABLE = tuple(FIELDS)
 DEFAULT_ALPHA = 0.5
 
 
@@ -98,7 +87,7 @@ def _pattern(structure: Structure, setting: str, layer: str, apply_to: str) -> s
     target = branch_of(structure, layer) if setting in BRANCH_FIELDS else layer
     if not target:
         raise RecipeError(
-            "compensation belongs to attention and MLP branches, and this layer is in none",
+            f"{setting} belongs to attention and MLP branches, and this layer is in none",
             place=layer,
             remedy="Choose a layer of a block.",
         )

@@ -25,6 +25,7 @@ class _Kind:
     truth: str = ""
     factor: float = 1.0
     unit: str = ""
+    base: str = ""
     up: bool = False
 
 
@@ -35,6 +36,7 @@ KINDS = (
         "mean distance of paired points from full precision, in per cent of the scene's size",
         factor=100,
         unit="%",
+        base="of scene size",
     ),
     _Kind("AUC@30", "auc30", "camera accuracy within 30 degrees", truth="cameras", up=True),
     _Kind("AUC@5", "auc5", "camera accuracy within 5 degrees", truth="cameras", up=True),
@@ -63,7 +65,7 @@ def _tile(kind: _Kind, now: Evaluation | None, before: Evaluation | None) -> dic
     against = f"the true {kind.truth}" if has_truth else "full precision; this scene has no truth"
     told = {
         **_blank(kind.label, f"{kind.what}, against {against}" if kind.truth else kind.what),
-        "base": _baseline(kind, now),
+        "base": kind.base or _baseline(kind, now),
     }
     if now is None or value is None:
         return {**told, "note": "no number" if now is not None else NOT_MEASURED}

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from quantlab import figures
+from quantlab.calibration.picked import Picked
 from quantlab.engine.settings import LayerSettings
 from quantlab.engine.views import LayerView
 from quantlab.figures import readable, symlog
+from quantlab.figures.pool_map import SHAPES
 from quantlab.numerics.records import BIN_EDGES, Histogram
 
 RANDOM = np.random.default_rng(5)
@@ -24,6 +26,12 @@ def histogram(values):
 
 def layer(name, kind="fc1", stream="frame", index=0):
     return SimpleNamespace(name=name, kind=kind, stream=stream, index=index)
+
+
+def luminance(colour):
+    parts = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
 def view(steps=("raw", "rotated", "quantized"), **changes):
@@ -59,6 +67,27 @@ def profile_layer():
     return SimpleNamespace(name="a.b", tokens=stats, all=stats["all"], channel_max=channels)
 
 
+def pool(size=12, *, dropped=None, far=()):
+    positions = np.stack([np.arange(size), np.arange(size) % 3], axis=1) / 10
+    positions[list(far)] += 1000.0
+    cluster = np.arange(size) % 3
+    cluster[list(dropped or {})] = -1
+    return Picked(
+        method="nfds",
+        names=tuple(f"<b>scene {index}" for index in range(size)),
+        picked=np.array([index for index in (1, 4) if index < size], dtype=np.int64),
+        dropped=dropped or {},
+        cluster=cluster,
+        scores=np.linspace(1, 2, size),
+        score="noise",
+        positions=positions,
+        space="likeness",
+        explained=0.77,
+        frames=np.full(size, 4),
+        tokens=np.full(size, 276),
+    )
+
+
 def every_figure(theme):
     layers = [layer("frame.0.qkv", "qkv"), layer("frame.0.fc1"), layer("head.conv", "conv", "depth_head", -1)]
     errors = np.abs(RANDOM.normal(size=(2, 5, 5))).astype(np.float32)
@@ -73,6 +102,8 @@ def every_figure(theme):
         "landscape without kinds": figures.landscape(view(), theme=theme),
         "search": figures.search_curve([2.0, 1.0, 3.0], [0.3, 0.5, float("nan")], theme=theme),
         "errors": figures.error_histogram(errors, former=2 * errors, scale=4.0, theme=theme),
+        "pool": figures.pool_map(pool(dropped={0: "too loud"}), theme=theme),
+        "pool of one": figures.pool_map(pool(1), theme=theme),
     }
 
 
@@ -167,11 +198,6 @@ def test_only_the_selected_cell_is_outlined():
 
 @pytest.mark.parametrize("theme", [figures.LIGHT, figures.DARK], ids=["light", "dark"])
 def test_the_stroke_of_a_layer_without_a_number_stands_out_from_the_page_and_from_the_smallest_value(theme):
-    def luminance(colour):
-        parts = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
-        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-        return float(linear @ [0.2126, 0.7152, 0.0722])
-
     for other in (theme.page, theme.missing, theme.severity0):
         dim, bright = sorted([luminance(theme.hatch), luminance(other)])
         assert (bright + 0.05) / (dim + 0.05) >= 1.5
@@ -201,6 +227,11 @@ def test_the_scale_begins_near_the_smallest_values_and_ends_at_the_largest():
     figure = figures.outlier_map(layers, values)
     assert 10 ** figure["data"][0]["zmin"] == pytest.approx(0.0036, rel=0.1)
     assert figure["data"][0]["colorbar"]["ticktext"][-1] == "0.123"
+
+
+def test_a_share_is_told_in_per_cent_on_the_scale_as_in_the_list():
+    figure = figures.outlier_map([layer("a"), layer("b", index=1)], {"a": 0.02, "b": 0.51}, color_by="blame")
+    assert figure["data"][0]["colorbar"]["ticktext"][-1] == "51 %"
 
 
 def test_block_numbers_are_those_of_blocks_and_heads_have_none():
@@ -395,3 +426,63 @@ def test_severities_leave_out_what_is_not_finite_and_what_was_never_rounded():
     diagnosis = SimpleNamespace(layers={"a": 0.1, "b": float("nan"), "left alone": 0.0})
     assert figures.severities("tre", None, diagnosis) == {"a": 0.1}
     assert figures.severities("kurtosis", None, None) == {}
+
+
+# ---- the pool
+
+
+def by_name(figure):
+    return {trace.get("name", ""): trace for trace in figure["data"] if trace.get("name")}
+
+
+def test_the_map_of_a_pool_rings_what_was_picked_and_crosses_what_was_left_out_with_the_reason():
+    figure = figures.pool_map(pool(dropped={0: "too <loud>", 5: "too dark"}))
+    traces = by_name(figure)
+    assert traces["2 picked"]["customdata"] == [1, 4]
+    left_out = traces["2 left out"]
+    assert left_out["customdata"] == [0, 5]
+    assert "too &lt;loud&gt;" in left_out["text"][0]
+    assert "&lt;b&gt;scene 0" in left_out["text"][0]
+    assert all("4 frames, 276 tokens" in text for text in left_out["text"])
+    groups = [trace for trace in figure["data"] if not trace.get("name")]
+    assert sorted(index for trace in groups for index in trace["customdata"]) == [
+        1,
+        2,
+        3,
+        4,
+        6,
+        7,
+        8,
+        9,
+        10,
+        11,
+    ]
+    assert len({trace["marker"]["symbol"] for trace in groups}) == len(groups) == 3
+
+
+def test_groups_differ_in_shape_and_colour_as_long_as_there_are_enough_of_both():
+    theme = figures.LIGHT
+    looks = {(SHAPES[group % len(SHAPES)], theme.cluster(group)) for group in range(72)}
+    assert len(looks) == 72
+
+
+@pytest.mark.parametrize("theme", [figures.LIGHT, figures.DARK], ids=["light", "dark"])
+def test_every_group_stands_out_from_the_page(theme):
+    for index in range(8):
+        dim, bright = sorted([luminance(theme.cluster(index)), luminance(theme.page)])
+        assert (bright + 0.05) / (dim + 0.05) >= 3
+
+
+def test_a_scene_far_away_stands_at_the_edge_and_says_so_and_does_not_press_the_others_together():
+    near, far = figures.pool_map(pool(12)), figures.pool_map(pool(12, far=(3, 7), dropped={3: "x", 7: "y"}))
+    for side in ("xaxis", "yaxis"):
+        low, high = far["layout"][side]["range"]
+        assert high - low < 2 * (near["layout"][side]["range"][1] - near["layout"][side]["range"][0])
+    left_out = by_name(far)["2 left out"]
+    (low, high), (bottom, top) = far["layout"]["xaxis"]["range"], far["layout"]["yaxis"]["range"]
+    assert all(low <= x <= high for x in left_out["x"])
+    assert all(bottom <= y <= top for y in left_out["y"])
+    assert all("beyond the edge" in text for text in left_out["text"])
+    assert len(set(zip(left_out["x"], left_out["y"], strict=True))) == 2
+    assert "2 beyond the edge" in far["layout"]["xaxis"]["title"]["text"]
+    assert "beyond" not in near["layout"]["xaxis"]["title"]["text"]

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from quantlab.viewer.embed import static_folder
-from quantlab.viewer.pack import CameraData, CloudData, pack_clouds
+from quantlab.viewer.pack import CameraData, CloudData, PackedClouds, pack_clouds
+from quantlab.viewer.pictures import encode_pictures
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>viewer</title><link rel="icon" href="data:,">
 <body style="margin:0;height:100vh"><div id="v" style="height:100%"></div>
@@ -27,6 +28,12 @@ window.render = render;
 window.viewer = mount(document.getElementById("v"), { theme: "light" });
 window.events = [];
 viewer.onEvent((event) => events.push(event));
+window.remount = () => {
+  viewer.dispose();
+  events.length = 0;
+  window.viewer = mount(document.getElementById("v"), { theme: "light" });
+  viewer.onEvent((event) => events.push(event));
+};
 window.load = async (name) => viewer.setPayload(await (await fetch(name)).arrayBuffer());
 </script>"""
 
@@ -128,8 +135,24 @@ const element = document.getElementById("v");
 element.style.height = "400px";
 const viewer = mount(element, { theme: "dark" });
 viewer.setPayload(document.getElementById("payload").textContent);
-document.title = `${viewer.screenshot().length > 20000} ${getComputedStyle(viewer.root).display}`;
+await new Promise((done) => setTimeout(done, 300)); // a picture is read in the background
+const seen = [...viewer.root.querySelectorAll(".picture canvas:first-child")].map(
+  (canvas) => canvas.getContext("2d").getImageData(40, 40, 1, 1).data[3],
+);
+document.title = `${viewer.screenshot().length > 20000} ${getComputedStyle(viewer.root).display} ${seen}`;
 """
+
+
+PICTURES = (4, 96, 96)
+"""Frames, height and width of the pictures of ``gridded``."""
+
+
+def gridded(limit: int | None = None, noise: float = 0.06) -> PackedClouds:
+    """The room and its spoiled twin, whose points know their pixels."""
+    left, right = room(), room(noise=noise)
+    images = encode_pictures(left.colors.reshape(*PICTURES, 3))
+    options = {"scene": "gridded", "size": 5.0, "error_max": 0.25, "limit": limit}
+    return pack_clouds(left, right, grid=PICTURES, images=images, **options)  # type: ignore[arg-type]
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -143,7 +166,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     left = room()
     (folder / "index.html").write_text(PAGE)
     (folder / "viewer.js").write_bytes((static_folder() / "viewer.js").read_bytes())
-    payload = pack_clouds(left, room(noise=0.06), limit=5000).data
+    payload = gridded(limit=5000).data
     (folder / "strict.html").write_text(STRICT_PAGE.format(payload=base64.b64encode(payload).decode()))
     (folder / "strict.js").write_text(STRICT_SCRIPT)
     (folder / "pair.bin").write_bytes(pack_clouds(left, room(noise=0.06, tilt=0.03), scene="room").data)
@@ -153,6 +176,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     sized = pack_clouds(left, room(noise=0.06), scene="sized", error_max=0.5, size=5.0)
     (folder / "sized.bin").write_bytes(sized.data)
     (folder / "other.bin").write_bytes(pack_clouds(room(side=40, views=2), scene="other").data)
+    (folder / "grid.bin").write_bytes(gridded().data)
+    (folder / "sample.bin").write_bytes(gridded(limit=9000).data)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -169,6 +194,81 @@ def page(page: Any, site: str) -> Iterator[Any]:
     page.wait_for_function("() => Boolean(window.load)")
     yield page
     assert [text for text in problems if "404" not in text] == []
+
+
+DESK: Any = {"width": 900, "height": 560}
+CAMERA = {"position": [0.4, -0.6, -1.2], "target": [0.1, 0.2, 2.4], "up": [0, -1, 0], "fov": 55}
+
+
+class Known:
+    """The gridded clouds as numpy knows them: decoded from the payload by a reader of its own, projected by hand."""
+
+    def __init__(self) -> None:
+        packed = gridded()
+        self.data = packed.data
+        self.header: Any = packed.header
+        self.order = packed.order
+        self.start = 12 + int.from_bytes(packed.data[8:12], "little")
+        self.left = self.points("left")
+        self.right = self.points("right")
+        self.confidence = self.array(self.header["left"]["confidence"])
+        self.error = self.array(self.header["error"])
+
+    def array(self, place: dict[str, Any]) -> NDArray[Any]:
+        """An array of the payload."""
+        return np.frombuffer(self.data, place["type"], place["size"], self.start + place["at"])
+
+    def points(self, side: str) -> NDArray[np.float64]:
+        """[N, 3] in the packed order; NaN where a point is hidden."""
+        codes = self.array(self.header[side]["position"]).reshape(-1, 3).astype(float)
+        codes[codes[:, 0] == -32768] = np.nan
+        return codes * np.array(self.header["scale"]) + np.array(self.header["offset"])
+
+    def packed(self, frame: int, row: int, column: int) -> int:
+        """The packed index of a pixel."""
+        pixel = (frame * PICTURES[1] + row) * PICTURES[2] + column
+        return int(np.flatnonzero(self.order == pixel)[0])
+
+
+def project(points: NDArray[np.float64], width: float, height: float) -> NDArray[np.float64]:
+    """Points [N, 3] seen by ``CAMERA`` in a pane -> x, y (pixels from its top left) and depth [N, 3].
+
+    The lens of the viewer: ``fov`` is the height of the view unless the pane is narrower than the (square) pictures.
+    """
+    position, target, up = (np.array(CAMERA[name], float) for name in ("position", "target", "up"))
+    back = (position - target) / np.linalg.norm(position - target)
+    right = np.cross(up, back) / np.linalg.norm(np.cross(up, back))
+    seen = (points - position) @ np.stack([right, np.cross(back, right), back]).T
+    slope = math.tan(math.radians(CAMERA["fov"]) / 2) * max(1.0, height / width)  # type: ignore[arg-type]
+    depth = -seen[:, 2]
+    x = (seen[:, 0] / depth / (slope * width / height) + 1) * width / 2
+    y = (1 - seen[:, 1] / depth / slope) * height / 2
+    return np.stack([x, y, depth], 1)
+
+
+def inside(path: list[tuple[float, float]], points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether points [N, 2+] lie inside a closed path, by the winding of angles (not by crossings)."""
+    corners = np.array([*path, path[0]], float)
+    arms = corners[None] - points[:, None, :2]
+    angles = np.arctan2(arms[..., 1], arms[..., 0])
+    turns = np.diff(angles, axis=1)
+    winding = ((turns + np.pi) % (2 * np.pi) - np.pi).sum(1)
+    return np.asarray(np.abs(winding) > np.pi)
+
+
+@pytest.fixture(scope="session")
+def known() -> Known:
+    return Known()
+
+
+@pytest.fixture(scope="session")
+def seen_from() -> Any:
+    return project
+
+
+@pytest.fixture(scope="session")
+def within() -> Any:
+    return inside
 
 
 class Screen:
@@ -198,6 +298,56 @@ class Screen:
     def share(picture: NDArray[np.int16]) -> float:
         """The share of pixels that differ from the light background #f5f6f7."""
         return float((np.abs(picture - np.array([0xF5, 0xF6, 0xF7])).max(-1) > 8).mean())
+
+
+@pytest.fixture(scope="module")
+def _desk_page(browser: Any, site: str) -> Iterator[Any]:
+    """One page of 900 x 560 for the tests of a file; script errors and requests elsewhere fail the file."""
+    trouble: list[str] = []
+    page = browser.new_page(viewport=DESK)
+    page.on("console", lambda line: trouble.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on(
+        "request",
+        lambda request: request.url.startswith((site, "data:", "blob:")) or trouble.append(request.url),
+    )
+    page.goto(f"{site}/index.html")
+    page.wait_for_function("() => Boolean(window.load)")
+    yield page
+    page.close()
+    assert trouble == []
+
+
+@pytest.fixture
+def desk(_desk_page: Any) -> Any:
+    """The shared page with a viewer that is as new and shows ``grid.bin`` from a fixed camera."""
+    _desk_page.set_viewport_size(DESK)
+    _desk_page.evaluate("remount(); viewer.setCameras(false)")
+    screen = Screen(_desk_page)
+    screen.show("grid.bin")
+    _desk_page.evaluate("camera => viewer.setCamera(camera)", CAMERA)
+    screen.settle()
+    return _desk_page
+
+
+@pytest.fixture(scope="session")
+def room_of() -> Any:
+    return room
+
+
+@pytest.fixture(scope="session")
+def payload_into() -> Any:
+    """payload_into(page, bytes): show them."""
+
+    def show(page: Any, data: bytes) -> None:
+        page.evaluate("payload => viewer.setPayload(payload)", base64.b64encode(data).decode())
+
+    return show
+
+
+@pytest.fixture(scope="session")
+def screen_of() -> type[Screen]:
+    return Screen
 
 
 @pytest.fixture

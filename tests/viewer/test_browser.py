@@ -69,7 +69,7 @@ def test_the_first_view_follows_the_size_until_somebody_moves_it(page: Any, scre
     screen.settle()
     refitted = page.evaluate("viewer.getCamera()")
     assert refitted != before
-    page.locator("canvas").focus()
+    page.locator(".stage > canvas").focus()
     page.keyboard.press("ArrowLeft")
     turned = page.evaluate("viewer.getCamera()")
     page.set_viewport_size({"width": 800, "height": 440})
@@ -109,7 +109,7 @@ def test_new_values_of_the_same_scene_keep_the_camera_and_another_scene_does_not
     page: Any, screen: Any
 ) -> None:
     screen.show()
-    page.locator("canvas").focus()
+    page.locator(".stage > canvas").focus()
     for key in ("ArrowLeft", "ArrowLeft", "ArrowUp", "+"):
         page.keyboard.press(key)
     turned = page.evaluate("viewer.getCamera()")
@@ -121,7 +121,7 @@ def test_new_values_of_the_same_scene_keep_the_camera_and_another_scene_does_not
 
 def test_a_camera_that_was_read_can_be_set_again(page: Any, screen: Any) -> None:
     screen.show()
-    page.locator("canvas").focus()
+    page.locator(".stage > canvas").focus()
     page.keyboard.press("ArrowLeft")
     screen.settle()
     camera, turned = page.evaluate("viewer.getCamera()"), screen.pixels()
@@ -153,7 +153,7 @@ def test_swipe_shows_one_view_cut_at_the_divider(page: Any, screen: Any) -> None
 
 def test_the_keys_a_and_b_flip_between_the_clouds(page: Any, screen: Any) -> None:
     screen.show()
-    page.locator("canvas").focus()
+    page.locator(".stage > canvas").focus()
     page.keyboard.press("a")
     assert (page.evaluate("viewer.stats().mode"), page.evaluate("viewer.stats().shown")) == ("flip", 0)
     assert page.get_by_text("full precision A").is_visible()
@@ -215,6 +215,32 @@ def test_nothing_is_drawn_while_nothing_changes(page: Any, screen: Any) -> None:
     before = page.evaluate("viewer.stats().renders")
     page.wait_for_timeout(400)
     assert page.evaluate("viewer.stats().renders") == before
+
+
+def test_a_device_too_slow_for_a_drag_draws_fewer_points_until_the_camera_rests(
+    page: Any, screen: Any
+) -> None:
+    screen.show()
+    details = page.evaluate(
+        """async () => {
+          const { cadence } = viewer, draw = cadence.draw, seen = [];
+          const busy = (until) => { while (performance.now() < until); };
+          cadence.draw = () => { draw(); busy(performance.now() + 220); };
+          for (let i = 0; i < 6; i++) {
+            viewer.rig.turn(0.02, 0);
+            await new Promise(requestAnimationFrame);
+            seen.push([cadence.isMoving, cadence.detail, viewer.stats().drawn[0]]);
+          }
+          cadence.draw = draw;
+          return seen;
+        }"""
+    )
+    assert all(moving for moving, _, _ in details), "slow frames are no rest"
+    assert details[-1][1] < 0.6
+    assert details[-1][2] < details[0][2]
+    page.wait_for_timeout(1200)
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert page.evaluate("[viewer.cadence.isMoving, viewer.stats().drawn[0]]") == [False, 36864]
 
 
 def test_a_tap_probes_and_a_finger_turns(page: Any, screen: Any) -> None:

@@ -10,6 +10,9 @@ import sys
 
 from quantlab.viewer.embed import data_url, esm_path, gradio_arguments, static_folder
 
+NAMESPACES = {"http://www.w3.org/1999/xhtml", "http://www.w3.org/2000/svg"}
+"""Names that look like addresses; no browser asks for them."""
+
 
 def test_the_bundle_was_built_from_these_sources() -> None:
     folder = static_folder().parent / "js"
@@ -24,7 +27,7 @@ def test_the_bundle_was_built_from_these_sources() -> None:
 
 def test_the_bundle_asks_for_nothing_from_elsewhere_and_can_stand_inside_a_page() -> None:
     text = esm_path().read_text(encoding="utf-8")
-    assert set(re.findall(r"https?://[\w./-]+", text)) <= {"http://www.w3.org/1999/xhtml"}
+    assert set(re.findall(r"https?://[\w./-]+", text)) <= NAMESPACES
     assert "</script" not in text
     assert not re.search(r"\bnew Function\b|\beval\(", text)
 
@@ -42,7 +45,7 @@ def test_a_payload_survives_as_text() -> None:
 
 def test_the_gradio_script_names_its_events_in_quotes_and_its_template_is_constant() -> None:
     arguments = gradio_arguments(height="50vh")
-    assert all(f'"{name}"' in str(arguments["js_on_load"]) for name in ("pick", "camera", "state"))
+    assert all(f'"{name}"' in str(arguments["js_on_load"]) for name in ("pick", "camera", "region", "state"))
     assert "50vh" in str(arguments["html_template"])
     assert "{" not in str(arguments["html_template"])
 

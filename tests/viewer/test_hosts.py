@@ -79,10 +79,40 @@ def test_the_widget_entry_follows_its_traits_and_writes_back(page: Any) -> None:
     assert (seen["left"], seen["children"]) == (0, 0)
 
 
+def test_the_widget_entry_writes_regions_and_choices_back_and_draws_a_region_it_is_given(page: Any) -> None:
+    seen = page.evaluate(
+        """async () => {
+          viewer.dispose();
+          const bytes = new DataView(await (await fetch('grid.bin')).arrayBuffer());
+          const traits = { payload: bytes, region: { mask: '' }, background: 'grey', viewpoints: [], height: 300 };
+          const handlers = {};
+          const model = { get: (n) => traits[n], set: (n, v) => (traits[n] = v), save_changes: () => {},
+            on: (n, f) => (handlers[n] = f), off: (n) => delete handlers[n] };
+          const el = document.body.insertBefore(document.createElement('div'), document.body.firstChild);
+          const end = window.render({ model, el });
+          const shown = el.firstChild.__quantlabViewer;
+          shown.marked([0, 9], 'replace');
+          const mask = traits.region.mask;
+          shown.actions.nextBackground();
+          shown.actions.saveViewpoint();
+          const written = [traits.background, traits.viewpoints.length];
+          traits.region = { mask: '' };
+          handlers['change:region']();
+          const cleared = shown.region.size;
+          traits.region = { mask };
+          handlers['change:region']();
+          const drawn = shown.region.size;
+          end();
+          return { mask: mask.slice(0, 4), written, cleared, drawn };
+        }"""
+    )
+    assert seen == {"mask": "AQIA", "written": ["dark", 1], "cleared": 0, "drawn": 2}
+
+
 def test_it_runs_under_the_content_policy_of_an_offline_report(page: Any, site: str) -> None:
     page.goto(f"{site}/strict.html")
-    page.locator("canvas").wait_for()
-    assert page.title() == "true flex"
+    page.wait_for_function("() => document.title !== 'waiting'")
+    assert page.title() == "true flex 255,255,255,255"
 
 
 def test_a_lost_graphics_device_is_told_and_comes_back(page: Any, screen: Any) -> None:
@@ -133,3 +163,28 @@ def test_the_gradio_entry_follows_its_value_and_triggers_events(page: Any) -> No
         }"""
     )
     assert seen == {"kept": [36864, "error", True], "told": True, "events": ["pick"], "theme": "dark"}
+
+
+def test_the_app_s_viewer_remembers_its_look_and_viewpoints_and_survives_a_spoiled_memory(page: Any) -> None:
+    script = """async () => {
+      const { attachGradio } = await import('/viewer.js');
+      viewer.dispose();
+      const element = document.body.insertBefore(document.createElement('div'), document.body.firstChild);
+      element.innerHTML = '<div class="quantlab-viewer" style="height: 300px"></div>';
+      const shown = attachGradio(element, { props: { value: { payload: '/grid.bin' } }, watch() {}, trigger() {} });
+      while (!shown.stats().points[0]) await new Promise((done) => setTimeout(done, 20));
+      const found = [shown.state.background, shown.state.pictures, shown.state.viewpoints.length];
+      shown.actions.nextBackground();
+      shown.actions.pictures();
+      shown.actions.saveViewpoint();
+      return found;
+    }"""
+    assert page.evaluate(script) == ["theme", None, 0]
+    page.reload()
+    page.wait_for_function("() => Boolean(window.load)")
+    assert page.evaluate(script) == ["light", True, 1]
+    for spoiled in ("not json", '"text"', '{"background": 7, "viewpoints": {"a": 1}, "pointSize": "x"}'):
+        page.evaluate("text => localStorage.setItem('quantlab-viewer', text)", spoiled)
+        page.reload()
+        page.wait_for_function("() => Boolean(window.load)")
+        assert page.evaluate(script) == ["theme", None, 0]

@@ -10,6 +10,10 @@ export const DEFAULTS = {
   divider: 0.5,
   shown: 1,
   toolbar: true,
+  background: "theme",
+  pictures: null, // null: shown where the view is tall enough for them
+  errorRange: null, // [low, high] in units of the cloud; high null: no end
+  viewpoints: [],
   emptyText: "The two point clouds appear here, side by side, after the first comparison has run.",
 };
 

@@ -11,7 +11,9 @@ import {
   RedFormat,
   RGBAFormat,
   UnsignedByteType,
+  Vector2,
   Vector3,
+  Vector4,
 } from "three";
 import { isUsable, toWorld } from "./frame.js";
 
@@ -29,6 +31,8 @@ uniform vec3 codeScale;
 uniform vec3 codeOffset;
 uniform float threshold;  // confidence codes below are hidden
 uniform float heat;       // 1: colour by error
+uniform vec2 range;       // error codes outside are hidden
+uniform vec4 tint;        // of the marked region: its colour and how much of it
 uniform sampler2D frames; // one texel a frame: shown or not
 uniform sampler2D palette;
 uniform sampler2D sources; // one texel a frame: where its camera stood, and the gap per distance (0: not known)
@@ -37,11 +41,13 @@ in vec3 color;
 in float confidence;
 in float frame;
 in float error;
+in float mark;
 out vec3 shade;
 out float width;
 void main() {
   ivec2 cell = ivec2(int(frame) & 255, int(frame) >> 8);
-  bool shown = position.x > ${HIDDEN}.0 && confidence >= threshold && texelFetch(frames, cell, 0).r > 0.5;
+  bool shown = position.x > ${HIDDEN}.0 && confidence >= threshold && error >= range.x && error <= range.y
+    && texelFetch(frames, cell, 0).r > 0.5;
   vec4 seen = modelViewMatrix * vec4(position, 1.0);
   gl_Position = shown ? projectionMatrix * seen : vec4(2.0, 2.0, 2.0, 1.0);
   vec4 source = texelFetch(sources, cell, 0);
@@ -49,6 +55,7 @@ void main() {
   width = clamp(1.2 * size * own / max(-seen.z, 1e-6), 1.0, 24.0);
   gl_PointSize = width;
   shade = heat > 0.5 ? texelFetch(palette, ivec2(int(error + 0.5), 0), 0).rgb : color;
+  shade = mix(shade, tint.rgb, tint.a * mark);
 }`;
 
 const FRAGMENT = `
@@ -124,13 +131,14 @@ function constant(count, value) {
   return new Uint8Array(count).fill(value);
 }
 
-function makeCloud(data, meta, attributes, textures) {
+function makeCloud(data, { meta, marks }, attributes, textures) {
   const geometry = new BufferGeometry();
   geometry.setAttribute("position", attributes.of(data.position, 3, false));
   geometry.setAttribute("color", attributes.of(data.color, 3, true));
   geometry.setAttribute("confidence", attributes.of(data.confidence ?? constant(data.count, 255), 1, false));
   geometry.setAttribute("frame", attributes.of(data.frame ?? constant(data.count, 0), 1, false));
   geometry.setAttribute("error", attributes.of(data.error ?? constant(data.count, 0), 1, false));
+  geometry.setAttribute("mark", attributes.of(marks ?? constant(data.count, 0), 1, false));
   const material = new RawShaderMaterial({
     glslVersion: GLSL3,
     vertexShader: VERTEX,
@@ -143,6 +151,8 @@ function makeCloud(data, meta, attributes, textures) {
       sources: { value: sourceTexture(data, meta) },
       threshold: { value: 0 },
       heat: { value: 0 },
+      range: { value: new Vector2(0, 255) },
+      tint: { value: new Vector4() },
       frames: { value: textures.frames.texture },
       palette: { value: textures.palette.texture },
     },
@@ -155,9 +165,9 @@ function makeCloud(data, meta, attributes, textures) {
 }
 
 /** Both clouds of a comparison; `right` is null where there is none. */
-export function makeClouds({ left, right, meta }, textures) {
+export function makeClouds(clouds, textures) {
   const attributes = new Attributes();
-  return [left, right].map((data) => data && makeCloud(data, meta, attributes, textures));
+  return [clouds.left, clouds.right].map((data) => data && makeCloud(data, clouds, attributes, textures));
 }
 
 export function disposeCloud(points) {

@@ -17,6 +17,9 @@ import { lens, pointSpacing } from "./view.js";
 // three takes uint8 vertex colours for linear light and washes them out; pictures are shown as they are.
 ColorManagement.enabled = false;
 
+const TINT = 0.6; // of the region's colour over the pictures' own
+const TINT_OVER_ERRORS = 0.35; // the error scale stays readable
+
 let liveContexts = 0;
 
 export class Stage {
@@ -88,18 +91,29 @@ export class Stage {
     });
   }
 
-  setBackground(colour) {
-    this.background = new Color(colour);
+  /** colours: of theme.js's stageColours. */
+  setColours({ canvas, region }) {
+    this.background = new Color(canvas);
+    this.tint = new Color(region);
   }
 
+  /** The marks of the region were written into data.marks. */
+  marksChanged() {
+    for (const { cloud } of this.sides) if (cloud) cloud.geometry.getAttribute("mark").needsUpdate = true;
+  }
+
+  /** Whether the size changed; the canvas is empty then. */
   resize(width, height, ratio) {
+    if (String([width, height, ratio]) === this.size) return false;
+    this.size = String([width, height, ratio]);
     this.renderer.setPixelRatio(ratio);
     this.renderer.setSize(width, height, false);
     this.ratio = ratio;
+    return true;
   }
 
-  /** list: the panes of layout.js; most: points drawn per cloud; pointSize: 1 closes the gaps of a surface. */
-  render(list, { threshold, pointSize, most }) {
+  /** list: the panes of layout.js; how: threshold, range (error codes), pointSize (1 closes gaps), most (points drawn). */
+  render(list, how) {
     const started = performance.now();
     this.drawn = [0, 0];
     this.renderer.setScissorTest(true);
@@ -111,14 +125,14 @@ export class Stage {
       this.renderer.clear();
       this.aim(view);
       const side = this.sides[index];
-      if (side.cloud) this.#prepare(side, index, view, { heat, threshold, pointSize, most });
+      if (side.cloud) this.#prepare(side, index, view, { ...how, heat });
       this.renderer.render(side.scene, this.camera);
     }
     this.renders += 1;
     this.lastMilliseconds = performance.now() - started;
   }
 
-  #prepare(side, index, view, { heat, threshold, pointSize, most }) {
+  #prepare(side, index, view, { heat, threshold, range, pointSize, most }) {
     const drawn = Math.min(side.count, most);
     side.cloud.geometry.setDrawRange(0, drawn);
     this.drawn[index] = drawn;
@@ -129,6 +143,8 @@ export class Stage {
     uniforms.gap.value = pointSpacing(this.data, this.survey);
     uniforms.threshold.value = threshold;
     uniforms.heat.value = heat ? 1 : 0;
+    uniforms.range.value.set(...(range ?? [0, 255]));
+    uniforms.tint.value.set(...this.tint.toArray(), heat ? TINT_OVER_ERRORS : TINT);
   }
 
   /** Sets the lens for a pane. */

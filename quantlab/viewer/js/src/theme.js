@@ -13,6 +13,7 @@ export const THEMES = {
     truth: "#4f7062",
     former: "#c99a72",
     mark: "#11161a",
+    region: "#b3126f",
   },
   dark: {
     canvas: "#15191d",
@@ -26,6 +27,7 @@ export const THEMES = {
     truth: "#a3c2b2",
     former: "#9c7452",
     mark: "#ffffff",
+    region: "#ff6fb4",
   },
 };
 
@@ -61,7 +63,19 @@ const MEANINGS = { "full precision": "full", quantized: "quantized", "ground tru
 
 /** The colours of the two sides: by what they are, not by where they stand; a name of its own takes its side's usual one. */
 export function sideColours(theme, labels = []) {
-  return ["full", "quantized"].map((usual, side) => THEMES[theme][MEANINGS[labels[side]] ?? usual]);
+  const meaning = (label) => (/^\d+: /.test(label) ? "quantized" : MEANINGS[label]); // "3: quarot W4A4" is a state
+  return ["full", "quantized"].map((usual, side) => THEMES[theme][meaning(labels[side]) ?? usual]);
+}
+
+export const BACKGROUNDS = ["theme", "light", "grey", "dark"];
+// Between the two themes: dark and bright points are both seen on it, so labels stand on plates of the dark theme.
+const GREY = { ...THEMES.dark, canvas: "#6f767c", plate: "#1b2025", note: "#ffffff", rule: "#9aa1a7" };
+
+/** The colours of the stage, which may lie on another ground than the controls: `scale` names the error scale. */
+export function stageColours(theme, background) {
+  if (background === "grey") return { ...GREY, scale: "dark" };
+  const name = background in THEMES ? background : theme;
+  return { ...THEMES[name], plate: THEMES[name].canvas, note: THEMES[name].quiet, scale: name };
 }
 
 /** The theme a name stands for; "auto" follows the system. */

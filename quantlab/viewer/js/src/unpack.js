@@ -1,4 +1,5 @@
 // Reads the payload that quantlab/viewer/pack.py writes; it checks what it reads and draws nothing.
+import { PixelGrid } from "./grid.js";
 
 const TYPES = { int16: Int16Array, uint8: Uint8Array, uint16: Uint16Array };
 
@@ -17,7 +18,7 @@ function fromBase64(text) {
   return bytes;
 }
 
-/** The payload -> { left, right, meta } as setClouds takes it. Throws an Error that names what is wrong. */
+/** The payload -> { left, right, meta, grid, marks, pictures } as setClouds takes it. Throws an Error that names what is wrong. */
 export function unpack(payload) {
   const bytes = toBytes(payload);
   if (bytes.length < 12 || String.fromCharCode(...bytes.subarray(0, 4)) !== "QLPC") {
@@ -39,7 +40,14 @@ export function unpack(payload) {
   const right = meta.right && side(meta.right, array);
   if (right && meta.paired) shareFrom(left, right);
   if (right) right.error = array(meta.error);
-  return { left, right, meta };
+  if (right && meta.paired) left.error = right.error; // both sides show and hide the same pixels
+  const grid = meta.grid ? new PixelGrid(meta.grid, left.count) : null;
+  const marks = grid && new Uint8Array(left.count);
+  if (grid) {
+    left.frame = grid.frameArray();
+    if (right) right.frame = left.frame;
+  }
+  return { left, right, meta, grid, marks, pictures: (meta.images ?? []).map(array) };
 }
 
 function side(header, array) {

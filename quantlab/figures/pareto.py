@@ -1,0 +1,142 @@
+"""Size against drift of the recipes that a search considered: predicted, run, equal bits. It searches nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+from math import ceil, floor, isfinite, log10
+from typing import Any
+
+from quantlab.engine.search_record import Candidate, Search
+from quantlab.figures.readable import short
+from quantlab.figures.theme import LIGHT, Figure, Theme, axis, layout, titled
+
+FEW_POWERS = 4
+Points = Sequence[tuple[int, Candidate]]
+
+
+def pareto(
+    search: Search, *, now: int | None = None, budget: int | None = None, theme: Theme = LIGHT
+) -> Figure:
+    """Draw every candidate of a search where it weighs and drifts; each point carries its place as ``customdata``.
+
+    The drift is the measured one where the recipe was run, else the predicted one, and the marks tell which.
+
+    Args:
+        search: From ``lab.search()``.
+        now: Place in ``search.distinct`` of the recipe in force, if it is one of them.
+        budget: Bytes, drawn as a line.
+        theme: The colours.
+    """
+    drawn = [(place, one) for place, one in enumerate(search.distinct) if 0 < drift(one) < float("inf")]
+    front = [(place, one) for place, one in drawn if one.kind in ("front", "refined")]
+    uniform = [(place, one) for place, one in drawn if one.kind == "uniform"]
+    guessed = [(place, one) for place, one in front if one.verified is None]
+    run = [(place, one) for place, one in drawn if one.verified is not None and one.kind != "uniform"]
+    best = [(place, one) for place, one in drawn if one.recipe == search.chosen.recipe]
+    traces = [
+        _line(front, theme),
+        _marks("predicted", guessed, {"symbol": "circle-open", "color": theme.quantized, "size": 7}),
+        _marks("run", run, {"symbol": "circle", "color": theme.quantized, "size": 8}),
+        _uniform(uniform, theme),
+        _marks("chosen", best, {"symbol": "diamond", "color": theme.focus, "size": 12}),
+    ]
+    if now is not None:
+        ring = {"symbol": "circle-open", "color": theme.ink, "size": 18, "line": {"width": 1.6}}
+        traces.append(
+            _marks("in force", [pair for pair in drawn if pair[0] == now], ring) | {"hoverinfo": "skip"}
+        )
+    return {"data": traces, "layout": _layout([one for _, one in drawn], budget, theme)}
+
+
+def drift(candidate: Candidate) -> float:
+    """The measured drift where there is one, else the predicted one."""
+    return candidate.predicted if candidate.verified is None else candidate.verified.drift
+
+
+def _layout(drawn: Sequence[Candidate], budget: int | None, theme: Theme) -> dict[str, Any]:
+    figure_layout = layout(theme, uirevision="pareto", margin=(40, 56, 16, 36))
+    figure_layout["xaxis"] = axis(theme, title=titled("size of the whole network, MB", theme), nticks=8)
+    values = [100 * drift(one) for one in drawn if isfinite(drift(one))]
+    title = titled("drift from full precision, % of the scene's size", theme)
+    figure_layout["yaxis"] = axis(theme, title=title, **(_ticks(min(values), max(values)) if values else {}))
+    figure_layout["hovermode"] = "closest"
+    if budget is not None:
+        line = {"color": theme.focus, "width": 1.5, "dash": "4px,3px"}
+        place = {"x0": budget / 1e6, "x1": budget / 1e6, "y0": 0, "y1": 1, "yref": "paper"}
+        figure_layout["shapes"] = [{"type": "line", "line": line, "layer": "below", **place}]
+    return figure_layout
+
+
+def _ticks(low: float, high: float) -> dict[str, Any]:
+    """A logarithmic axis with plain numbers: 1, 2, 5 of each power of ten, or the powers where there are many."""
+    powers = range(floor(log10(low)), ceil(log10(high)) + 1)
+    steps = (1, 2, 5) if len(powers) <= FEW_POWERS else (1,)
+    values = [float(f"{step * 10.0**power:.1g}") for power in powers for step in steps]
+    return {
+        "type": "log",
+        "tickmode": "array",
+        "tickvals": values,
+        "ticktext": [short(value) for value in values],
+    }
+
+
+def _line(points: Points, theme: Theme) -> dict[str, Any]:
+    """The front as predicted, whole, so that what was run can be compared with it."""
+    known = [one for _, one in points if one.predicted > 0]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "front, predicted",
+        "x": [one.bytes / 1e6 for one in known],
+        "y": [100 * one.predicted for one in known],
+        "line": {"color": theme.quantized, "width": 1},
+        "opacity": 0.5,
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+
+
+def _marks(name: str, points: Points, marker: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [one.bytes / 1e6 for _, one in points],
+        "y": [100 * drift(one) for _, one in points],
+        "customdata": [str(place) for place, _ in points],
+        "text": [_hover(one) for _, one in points],
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": marker,
+        "cliponaxis": False,
+        "showlegend": bool(points),
+    }
+
+
+def _uniform(points: Points, theme: Theme) -> dict[str, Any]:
+    trace = _marks("equal bits", points, {"symbol": "square", "color": theme.full, "size": 8})
+    labels = [f"{next(iter(one.bits.values()), '')}" for _, one in points]
+    return trace | {
+        "mode": "markers+text",
+        "hovertext": trace["text"],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "text": labels,
+        "textposition": "top right",
+        "textfont": {"size": 10, "color": theme.quiet},
+    }
+
+
+def _hover(one: Candidate) -> str:
+    counts = Counter(one.bits.values())
+    layers = ", ".join(f"{count} × {bits}" for bits, count in sorted(counts.items()))
+    size = f"{one.bytes / 1e6:.2f} MB"
+    lines = [
+        f"<b>{escape(one.label)}</b>",
+        *([] if one.label == size else [size]),
+        f"layers × bits: {layers}",
+    ]
+    if one.verified is not None:
+        lines.append(f"measured {short(100 * one.verified.drift)} %")
+    lines += [f"predicted {short(100 * one.predicted)} %", "click to load"]
+    return "<br>".join(lines)
