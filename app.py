@@ -15,6 +15,9 @@ def main() -> None:
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser window")
     parser.add_argument("--port", type=int, default=default.port, help="first port to try (%(default)s)")
+    parser.add_argument(
+        "--root-path", default=default.root_path, help="where a proxy shows the page, if one does"
+    )
     parser.add_argument("--model", default=default.model, help="mini, mini-outliers, vggt-1b or a checkpoint")
     parser.add_argument("--scene", default=default.scene, help="demo, a folder of photos, or a video")
     parser.add_argument("--device", default=default.device, help="cpu or cuda (%(default)s)")
@@ -27,6 +30,7 @@ def main() -> None:
         dtype=chosen.dtype,
         port=chosen.port,
         open_browser=not chosen.no_browser,
+        root_path=chosen.root_path,
     )
 
 

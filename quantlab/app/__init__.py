@@ -11,7 +11,7 @@ def launch(**settings: object) -> None:
     """Serve the lab on 127.0.0.1 until interrupted.
 
     Args:
-        settings: The fields of `Options`: model, scene, device, dtype, port, open_browser.
+        settings: The fields of `Options`: model, scene, device, dtype, port, open_browser, root_path.
     """
     from quantlab.app.server import serve
 

@@ -6,8 +6,22 @@ import gradio as gr
 
 from quantlab.figures.theme import CONFIG
 
-STATIC = "/quantlab/static"
-KINDS = ("head", "status", "map", "layer", "settings", "numbers", "compare", "recipe")
+STATIC = "quantlab/static"
+"""Below the address of the page, which a proxy may have put a path before."""
+KINDS = (
+    "head",
+    "status",
+    "map",
+    "layer",
+    "settings",
+    "numbers",
+    "compare",
+    "recipe",
+    "methods",
+    "calibration",
+    "memory",
+    "decide",
+)
 
 
 def panel(kind: str, *, waiting: str = "") -> gr.HTML:
@@ -37,6 +51,6 @@ def _script(kind: str) -> str:
     # Gradio makes a listener of every quoted word it finds here; 'act' is the only one we need.
     return f"""
         const send = (message) => trigger('act', message);
-        import("{STATIC}/bench.js").then((bench) => bench.mount("{kind}", element.firstElementChild,
-            {{ props, watch, send }}));
+        const script = new URL("{STATIC}/bench.js", document.baseURI).href;
+        import(script).then((bench) => bench.mount("{kind}", element.firstElementChild, {{ props, watch, send }}));
     """

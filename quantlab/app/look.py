@@ -11,10 +11,10 @@ STATIC = Path(__file__).with_name("static")
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "DejaVu Sans Mono", "monospace")
 HEAD = """
-<link rel="icon" href="/quantlab/static/icon.svg" type="image/svg+xml">
-<link rel="modulepreload" href="/quantlab/static/bench.js">
-<link rel="modulepreload" href="/quantlab/viewer/viewer.js">
-<link rel="preload" href="/quantlab/plotly/plotly.min.js" as="script">
+<link rel="icon" href="quantlab/static/icon.svg" type="image/svg+xml">
+<link rel="modulepreload" href="quantlab/static/bench.js">
+<link rel="modulepreload" href="quantlab/viewer/viewer.js">
+<link rel="preload" href="quantlab/plotly/plotly.min.js" as="script">
 """
 
 
@@ -28,10 +28,11 @@ def theme() -> Any:
 
 
 def css() -> str:
-    """The colours of both themes as variables, then the style sheet."""
-    return f":root {{{_variables(LIGHT)}}}\n.dark {{{_variables(DARK)}}}\n" + (
-        STATIC / "style.css"
-    ).read_text("utf-8")
+    """The colours of both themes as variables, then the style sheets: what all panels share, then single ones."""
+    shared = STATIC / "style.css"
+    sheets = [shared, *sorted(set(STATIC.glob("*.css")) - {shared})]
+    colours = f":root {{{_variables(LIGHT)}}}\n.dark {{{_variables(DARK)}}}\n"
+    return colours + "\n".join(sheet.read_text("utf-8") for sheet in sheets)
 
 
 def _variables(colours: Theme) -> str:

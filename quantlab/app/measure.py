@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab import figures
 from quantlab.app import table
+from quantlab.app.calibration import calibration_panel, draft, known
 from quantlab.app.compare import compare_panel
+from quantlab.app.decide import decide_panel
+from quantlab.app.layer import layer_panel
+from quantlab.app.map import map_panel
+from quantlab.app.memory import memory_panel
 from quantlab.app.messages import explain
-from quantlab.app.panels import layer_panel, map_panel, settings_panel
+from quantlab.app.methods import methods_panel
+from quantlab.app.panels import settings_panel
 from quantlab.app.recipes import recipe_panel
+from quantlab.app.sides import with_state
+from quantlab.app.tabs import ON_THEIR_TAB
 from quantlab.app.work import Emit, stamped
 from quantlab.errors import JobCancelledError, QuantLabError
 from quantlab.views.numbers import numbers
@@ -28,6 +36,10 @@ BUILDERS: dict[str, Callable[[Session], Any]] = {
     "settings": settings_panel,
     "compare": compare_panel,
     "recipe": recipe_panel,
+    "memory": memory_panel,
+    "methods": methods_panel,
+    "calibration": calibration_panel,
+    "decide": decide_panel,
 }
 
 
@@ -38,10 +50,11 @@ def panels(session: Session, *names: str) -> dict[str, Any]:
         try:
             if name == "numbers":
                 parts[name] = stamped(lambda: _numbers(session))
+            elif ON_THEIR_TAB.get(name, session.view.tab) != session.view.tab:
+                continue
             elif name == "modules":
-                if session.view.tab == "modules":
-                    parts[name] = table.rows(session)
-            elif name != "recipe" or session.view.tab == "recipe":
+                parts[name] = table.rows(session)
+            else:
                 parts[name] = stamped(partial(BUILDERS[name], session))
         except Exception:  # noqa: BLE001 - one broken view must not blank the page
             traceback.print_exc(file=sys.stderr)
@@ -63,6 +76,7 @@ def measure_first(session: Session, emit: Emit, job: Job) -> None:
     _layer(session, job.part(0.95, 1.0))
     session.settle(job)
     emit(panels(session, "map", "layer", "settings", "modules", "numbers"))
+    _pool_if_open(session, emit, job)
 
 
 def measure_change(session: Session, emit: Emit, job: Job) -> None:
@@ -89,6 +103,7 @@ def measure_change(session: Session, emit: Emit, job: Job) -> None:
     _layer(session, job.part(0.98, 1.0))
     session.settle(job)
     emit(panels(session, "map", "layer", "settings", "modules", "numbers"))
+    _pool_if_open(session, emit, job)
 
 
 def measure_layer(session: Session, emit: Emit, job: Job) -> None:
@@ -96,6 +111,23 @@ def measure_layer(session: Session, emit: Emit, job: Job) -> None:
     _layer(session, job)
     names = ("layer", "map") if session.view.color_by == "error" else ("layer",)
     emit(panels(session, *names))
+    _pool_if_open(session, emit, job)
+
+
+def measure_pool(session: Session, emit: Emit, job: Job) -> None:
+    """The map of the pool, for the selection that the person looks at."""
+    session.pooling = job
+    emit(panels(session, "calibration"))
+    lab, chosen = session.open_lab(), draft(session)
+    key = (chosen, lab.recipe.seed)
+    session.learn(job, pool={**session.results.pool, key: lab.pool_map(chosen, job=job)})
+    emit(panels(session, "calibration"))
+
+
+def _pool_if_open(session: Session, emit: Emit, job: Job) -> None:
+    """The map of the pool too, where its tab waits for it."""
+    if session.view.tab == "calibration" and session.interactive and known(session) is None:
+        measure_pool(session, emit, job)
 
 
 def choose_worst(session: Session) -> None:
@@ -119,7 +151,8 @@ def choose_first(session: Session) -> None:
 def _clouds_and_numbers(session: Session, emit: Emit, job: Job) -> None:
     lab = session.open_lab()
     try:
-        session.learn(job, comparison=lab.compare(job=job.part(0.0, 0.6)))
+        recipe, comparison = lab.recipe, lab.compare(job=job.part(0.0, 0.6))
+        session.learn(job, comparison=comparison, states=with_state(session, recipe, comparison))
     except JobCancelledError:
         raise
     except QuantLabError as error:  # a cloud that collapsed has no comparison, but it has numbers

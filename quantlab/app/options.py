@@ -18,6 +18,8 @@ class Options:
         dtype: "float32" or "bfloat16".
         port: The first port tried; the next free one is taken when it is in use.
         open_browser: Whether to open the page in the default browser.
+        root_path: Where a proxy shows the page, as "/user/me/proxy/7860", or the whole address of that; "" where none
+            does. Of a whole address the host is let in, for proxies that pass on what the browser asked for.
     """
 
     model: str = "mini"
@@ -26,3 +28,4 @@ class Options:
     dtype: str = "float32"
     port: int = FIRST_PORT
     open_browser: bool = True
+    root_path: str = ""

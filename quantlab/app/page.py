@@ -12,6 +12,7 @@ from quantlab.app.actions import Actions
 from quantlab.app.components import panel
 from quantlab.app.notes import NOTES
 from quantlab.app.running import OVERTAKEN
+from quantlab.app.tabs import TABS
 from quantlab.app.work import Parts
 
 Painted = Iterator[dict[Any, Any]]
@@ -22,12 +23,12 @@ MAX_UPLOAD = "512mb"
 def build_page(actions: Actions) -> gr.Blocks:
     """Lay out the page and connect it to the handlers."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
-        parts, upload, load = _layout()
-        _connect(page, actions, parts, upload, load)
+        parts, upload = _layout()
+        _connect(page, actions, parts, upload)
     return page
 
 
-def _layout() -> tuple[dict[str, Any], gr.UploadButton, gr.UploadButton]:
+def _layout() -> tuple[dict[str, Any], gr.UploadButton]:
     parts: dict[str, Any] = {}
     with gr.Column(elem_id="ql"):
         with gr.Row(elem_id="ql-top"):
@@ -36,27 +37,39 @@ def _layout() -> tuple[dict[str, Any], gr.UploadButton, gr.UploadButton]:
                 "Upload", file_count="multiple", file_types=["image", "video"], elem_id="ql-upload", size="sm"
             )
             parts["status"] = panel("status", waiting="connecting")
+        parts["memory"] = panel("memory")
         with gr.Column(elem_id="ql-left"), gr.Tabs(elem_id="ql-tabs"):
-            with gr.Tab("Bench", id="bench", elem_id="ql-bench") as bench:
-                parts["map"] = panel("map", waiting="The map of the network appears here: one cell a layer.")
-                parts["layer"] = panel("layer", waiting="A layer's values and its grid appear here.")
-            with gr.Tab("Modules", id="modules", elem_id="ql-modules-tab") as modules:
-                parts["modules"] = _table()
-            with gr.Tab("Recipe", id="recipe", elem_id="ql-recipe-tab") as recipe:
-                parts["recipe"] = panel("recipe")
-                load = gr.UploadButton(
-                    "Load a recipe", file_types=[".yaml", ".yml", ".json"], elem_id="ql-load", size="sm"
-                )
-            with gr.Tab("Notes", id="notes", elem_id="ql-notes-tab") as notes:
-                gr.Markdown(NOTES, elem_id="ql-notes")
+            tabs = {}
+            for name, tab in TABS.items():
+                with gr.Tab(tab.label, id=name, elem_id=f"ql-{name}-tab") as tabs[name]:
+                    parts |= INSIDE[name]()
         with gr.Column(elem_id="ql-right"):
             parts["compare"] = panel("compare", waiting="Both clouds appear here, side by side.")
             parts["numbers"] = panel(
                 "numbers", waiting="What the recipe costs appears here: errors, scores, size, time."
             )
         parts["settings"] = panel("settings", waiting="How the chosen layer is quantized appears here.")
-    parts["tabs"] = {"bench": bench, "modules": modules, "recipe": recipe, "notes": notes}
-    return parts, upload, load
+    parts["tabs"] = tabs
+    return parts, upload
+
+
+def _bench() -> dict[str, Any]:
+    return {
+        "map": panel("map", waiting="The map of the network appears here: one cell a layer."),
+        "layer": panel("layer", waiting="A layer's values and its grid appear here."),
+    }
+
+
+def _recipe() -> dict[str, Any]:
+    recipe = panel("recipe", waiting="The recipe as text, and what can be taken away, appears here.")
+    kinds = [".yaml", ".yml", ".json", ".npz"]
+    load = gr.UploadButton("Open a file …", file_types=kinds, elem_id="ql-load", size="sm")
+    return {"recipe": recipe, "load": load}
+
+
+def _notes() -> dict[str, Any]:
+    gr.Markdown(NOTES, elem_id="ql-notes")
+    return {}
 
 
 def _table() -> gr.Dataframe:
@@ -76,10 +89,23 @@ def _table() -> gr.Dataframe:
     )
 
 
-def _connect(
-    page: gr.Blocks, actions: Actions, parts: dict[str, Any], upload: gr.UploadButton, load: gr.UploadButton
-) -> None:
+INSIDE: dict[str, Callable[[], dict[str, Any]]] = {
+    "bench": _bench,
+    "decide": lambda: {"decide": panel("decide", waiting="What fewer bits cost, and where, appears here.")},
+    "modules": lambda: {"modules": _table()},
+    "methods": lambda: {"methods": panel("methods", waiting="Every method, explained.")},
+    "calibration": lambda: {
+        "calibration": panel("calibration", waiting="The scenes that a recipe learns from appear here.")
+    },
+    "recipe": _recipe,
+    "notes": _notes,
+}
+"""What stands on each tab."""
+
+
+def _connect(page: gr.Blocks, actions: Actions, parts: dict[str, Any], upload: gr.UploadButton) -> None:
     tabs: dict[str, gr.Tab] = parts.pop("tabs")
+    load: gr.UploadButton = parts.pop("load")
     table_part = parts["modules"]
 
     def paint(stream: Iterator[Parts]) -> Painted:
@@ -128,7 +154,7 @@ def _handlers(actions: Actions, paint: Callable[[Iterator[Parts]], Painted]) -> 
         yield from paint(actions.upload(str(request.session_hash), files or []))
 
     def load(request: gr.Request, file: str | None) -> Painted:
-        yield from paint(actions.load_recipe(str(request.session_hash), file or ""))
+        yield from paint(actions.load(str(request.session_hash), file or ""))
 
     def edit_table(request: gr.Request, rows: list[list[Any]]) -> Painted:
         yield from paint(actions.edit_table(str(request.session_hash), rows))

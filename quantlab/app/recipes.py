@@ -1,28 +1,52 @@
-"""The recipe as text, YAML and Python, and back. It checks nothing itself: that is the recipe's."""
+"""The recipe as text, YAML, JSON, Python and as a link, and back. It checks nothing itself: that is the recipe's."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantlab.app.kept import file_name
 from quantlab.engine.recipe import Recipe
+from quantlab.errors import RecipeError
+from quantlab.scenes.origin import Drawn
+from quantlab.views.link import link_of
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session
 
 
 def recipe_panel(session: Session) -> dict[str, Any]:
-    """The recipe in both languages, and what differs from the recipe before."""
+    """The recipe in every language, what differs from the first recipe, and what else can be taken away."""
     lab = session.open_lab()
     recipe = lab.recipe
     start = lab.history[0] if lab.history else recipe
     python = f"lab = ql.Lab(ql.load_model({session.model!r}))\n"
-    text = recipe.to_python()
+    scene = (
+        session.scene if isinstance(lab.evaluation[0].origin, Drawn) else ""
+    )  # one's own pictures do not fit
+    link, problem = _link(session, recipe, scene)
     return {
         "yaml": recipe.to_yaml(),
-        "python": f"{text.rstrip()}\n\n{python}lab.recipe = recipe\nprint(lab.evaluate())\n",
+        "json": recipe.to_json(),
+        "python": f"{recipe.to_python().rstrip()}\n\n{python}lab.recipe = recipe\nprint(lab.evaluate())\n",
         "changes": start.diff(recipe),
+        "link": link,
+        "link_problem": problem,
+        "linked_scene": scene,
+        "stem": file_name(recipe.name, ending=""),
+        "model": Path(session.model).name,
+        "scene": session.scene,
+        "steps": len(lab.history),
+        "profiled": session.results.profile is not None,
     }
+
+
+def _link(session: Session, recipe: Recipe, scene: str) -> tuple[str, str]:
+    """A link to model, scene and recipe, or why there is none."""
+    try:
+        return link_of(Path(session.model).name, scene, recipe, session.view.layer), ""
+    except RecipeError as error:
+        return "", str(error)
 
 
 def read_recipe(text: str) -> Recipe:
@@ -32,13 +56,3 @@ def read_recipe(text: str) -> Recipe:
         RecipeError: Not a recipe.
     """
     return Recipe.from_yaml(text)
-
-
-def load_recipe(path: str) -> Recipe:
-    """A recipe from an uploaded file.
-
-    Raises:
-        StorageError: The file cannot be read.
-        RecipeError: Not a recipe.
-    """
-    return Recipe.load(Path(path))

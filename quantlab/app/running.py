@@ -69,11 +69,30 @@ def guarded(session: Session | None, do: Callable[[], Iterator[Parts]]) -> Itera
             yield _settled(session)
 
 
+def follow(session: Session, *parts: str) -> Iterator[Parts]:
+    """A page that came back while its work still runs: tell how far it is, then show the parts with what it found."""
+    job = session.job
+    if job is None:
+        return
+
+    pause = threading.Event()
+
+    def wait(_emit: Emit) -> None:
+        while session.job is job:
+            job.check()
+            pause.wait(0.2)
+
+    yield from stream(wait, job, progress=lambda _: {"status": status(session)}, lane=threading.Lock())
+    yield {"status": status(session), **panels(session, *parts)}
+
+
 def _settled(session: Session) -> Parts:
     """The page after work ended: after a failure the controls and the views show again what holds."""
     if not session.message:
         return {"status": status(session)}
     again = (
-        panels(session, "settings", "modules", "layer", "map", "compare") if session.lab is not None else {}
+        panels(session, "settings", "modules", "layer", "map", "compare", "calibration")
+        if session.lab is not None
+        else {}
     )
     return {"status": status(session), **again}

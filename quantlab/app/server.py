@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from quantlab.app.options import Options
 from quantlab.app.state import Store
@@ -37,9 +39,10 @@ def serve(options: Options) -> None:
     """Run the app until interrupted.
 
     Raises:
-        DeviceError: No port is free.
+        DeviceError: No port is free, or the root path is none.
     """
     begun = time.monotonic()
+    root = checked_root(options.root_path)
     _keep_to_ourselves()
     listener, port = bind(options.port)
     if port != options.port:
@@ -47,7 +50,8 @@ def serve(options: Options) -> None:
     workshop = Workshop(options)
     workshop.warm()
     app = build_app(Store(), workshop)
-    _run(app, listener, f"http://{HOST}:{port}/", begun, open_browser=options.open_browser)
+    address = root if "://" in root else f"http://{HOST}:{port}"
+    _run(app, listener, f"{address}/", begun, open_browser=options.open_browser)
 
 
 def bind(first: int) -> tuple[socket.socket, int]:
@@ -72,6 +76,27 @@ def bind(first: int) -> tuple[socket.socket, int]:
     )
 
 
+def checked_root(root: str) -> str:
+    """The root path without a slash at its end.
+
+    Raises:
+        DeviceError: It is neither a path nor an address of a page.
+    """
+    try:
+        parts = urlsplit(root)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        parts, is_address = urlsplit(""), False
+    is_path = not parts.scheme and not parts.netloc and parts.path.startswith("/")
+    if root and (parts.query or parts.fragment or not (is_address or is_path)):
+        raise DeviceError(
+            f"{root[:80]!r} is no place where a proxy shows a page",
+            place="root path",
+            remedy="Give a path, as /user/me/proxy/7860, or the whole address, as https://hub/user/me/proxy/7860.",
+        )
+    return root.rstrip("/")
+
+
 def build_app(store: Store, workshop: Workshop) -> fastapi.FastAPI:
     """The whole web application: Gradio's page, and our scripts and clouds beside it."""
     _keep_to_ourselves()
@@ -86,20 +111,23 @@ def build_app(store: Store, workshop: Workshop) -> fastapi.FastAPI:
 
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(_Guard)
-    app.add_middleware(
-        TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]
-    )  # no other site's name may point here
+    root = checked_root(workshop.options.root_path)
+    proxy = urlsplit(root).hostname
+    hosts = [HOST, "localhost", *([proxy] if proxy else [])]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)  # no other site's name may point here
     _add_clouds(app, store)
     for path, folder in (
         ("static", STATIC),
         ("plotly", _plotly()),
         ("viewer", STATIC.parents[1] / "viewer" / "static"),
+        ("figures", STATIC.parents[1] / "figures" / "static"),
     ):
         app.mount(f"/quantlab/{path}", StaticFiles(directory=folder))
     return gr.mount_gradio_app(
         app,
         build_page(Actions(store, workshop)),
         path="/",
+        root_path=root or None,
         server_name=HOST,
         theme=theme(),
         css=css(),
@@ -118,13 +146,22 @@ def _add_clouds(app: fastapi.FastAPI, store: Store) -> None:
     from fastapi import Response
 
     def cloud(handle: str, name: str) -> Response:
-        data = store.cloud(handle, name)
+        session = store.named(handle)
+        data = session.cloud(name) if session else None
         if data is None:
             return Response(status_code=404)
         headers = {"Cache-Control": "no-store"}
         return Response(data, media_type="application/octet-stream", headers=headers)
 
+    def file(handle: str, name: str) -> Response:
+        session = store.named(handle)
+        found = session.file(name) if session else None
+        if found is None:
+            return Response(status_code=404)
+        return Response(found.data, media_type=found.media, headers=found.headers)
+
     app.get("/quantlab/clouds/{handle}/{name}", response_model=None)(cloud)
+    app.get("/quantlab/files/{handle}/{name}", response_model=None)(file)
 
 
 class _Guard:
@@ -165,6 +202,8 @@ def _run(
 
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, ws="none")
     server = uvicorn.Server(config)
+    # once it leaves, an open page that is cut off is no fault
+    logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)
 
     def announce() -> None:
         while not server.started and not server.should_exit:

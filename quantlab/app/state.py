@@ -5,59 +5,88 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from quantlab.app.decide_view import Deciding
+from quantlab.app.kept import File, Kept
+from quantlab.engine.memory import release
 from quantlab.errors import DeviceError, QuantLabError
+from quantlab.geometry.cleaning import Cleaning
 from quantlab.jobs import Job
 
 if TYPE_CHECKING:
+    from quantlab.app.compare import Shown
+    from quantlab.calibration.picked import Picked
     from quantlab.calibration.profile import Profile
+    from quantlab.engine.blame_record import Blame
     from quantlab.engine.comparison import Comparison
     from quantlab.engine.diagnosis import Diagnosis
     from quantlab.engine.evaluation import Evaluation
+    from quantlab.engine.recipe import Recipe
+    from quantlab.engine.search_record import Search
+    from quantlab.engine.selection_settings import Selection
     from quantlab.engine.views import LayerView
     from quantlab.lab import Lab
 
 MOST_SESSIONS = 8
 GRACE_SECONDS = 90.0
 """A page that is reloaded or a laptop that slept for less finds its lab again."""
-MOST_CLOUDS = 3
+MOST_CLOUDS = MOST_FILES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the person looks at; changing it measures nothing anew."""
+    """What the person looks at; changing it measures nothing anew. ``selection`` is one tried, not applied yet;
+    ``cleaning`` says how the clouds are cleaned where ``clean`` is on; ``region`` is the viewer's event, checked.
+    """
 
     layer: str = ""
     color_by: str = "tre"
     streams: str = "trunk"
     panel: str = "histogram"
+    side: str = "inputs"
+    relief: str = "flat"
     left: str = "full"
     right: str = "now"
+    error: str = "paired"
+    clean: bool = False
+    cleaning: Cleaning = field(default_factory=Cleaning)
     apply_to: str = "layer"
     tab: str = "bench"
     picked: frozenset[str] = frozenset()
+    selection: Selection | None = None
+    region: Mapping[str, Any] | None = None
+    decide: Deciding = field(default_factory=Deciding)
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What was measured under one recipe, and under the recipe before it (``former``). None: not measured."""
+    """What was measured under one recipe, and under the recipe before it (``former``). None: not measured.
+
+    ``states`` are the clouds of a few recipes, whichever holds now.
+    """
 
     profile: Profile | None = None
     diagnosis: Diagnosis | None = None
     evaluation: Evaluation | None = None
     comparison: Comparison | None = None
     layers: Mapping[str, LayerView] = field(default_factory=dict)
+    pool: Mapping[tuple[Selection, int], Picked] = field(default_factory=dict)
+    states: Mapping[Recipe, Comparison] = field(default_factory=dict)
+    search: Search | None = None
+    blame: Blame | None = None
     former: Results | None = None
 
     def aged(self) -> Results:
-        """The results after a change of the recipe: only the profile still holds; the rest is what was before."""
-        kept = replace(self, former=None)
+        """The results after a change of the recipe: profile and pool still hold; the rest is what was before."""
+        kept = replace(self, former=None, blame=self.blame or (self.former.blame if self.former else None))
         known = self.former is not None and self.comparison is None and self.evaluation is None
-        return Results(profile=self.profile, former=self.former if known else kept)
+        former = self.former if known else kept
+        return Results(
+            profile=self.profile, pool=self.pool, states=self.states, search=self.search, former=former
+        )
 
     @property
     def errors(self) -> dict[str, float]:
@@ -77,7 +106,10 @@ class Session:
         lab: None until it is open.
         interactive: Whether edits are followed at once: a forward pass is short.
         stale: Whether the recipe changed since everything was last measured; then there is something to run.
+        pooling, blaming, searching: The jobs that last looked at the pool, for the layers that damage a region, and
+            for the bits of every layer.
         message: What went wrong last, for the person; "" for nothing.
+        shown: The pairs of clouds that were prepared to be shown of late, the last one first.
     """
 
     def __init__(self) -> None:
@@ -89,11 +121,17 @@ class Session:
         self.view = View()
         self.results = Results()
         self.job: Job | None = None
+        self.pooling: Job | None = None
+        self.blaming: Job | None = None
+        self.searching: Job | None = None
         self.interactive = False
         self.stale = False
         self.message: dict[str, str] = {}
+        self.histories: dict[str, tuple[tuple[Recipe, ...], int]] = {}  # of the models that were open before
         self.version = 0
-        self._clouds: OrderedDict[str, bytes] = OrderedDict()
+        self._clouds: Kept[bytes] = Kept(MOST_CLOUDS)
+        self._files: Kept[File] = Kept(MOST_FILES)
+        self.shown: tuple[Shown, ...] = ()
 
     def open_lab(self) -> Lab:
         """The lab.
@@ -150,15 +188,20 @@ class Session:
     def keep_cloud(self, data: bytes) -> str:
         """Keep a payload for the viewer to fetch, and answer its name; the oldest is dropped."""
         with self.lock:
-            name = secrets.token_urlsafe(12)
-            self._clouds[name] = data
-            while len(self._clouds) > MOST_CLOUDS:
-                self._clouds.popitem(last=False)
-            return name
+            return self._clouds.keep(data)
 
     def cloud(self, name: str) -> bytes | None:
         """The payload of that name, if it is still kept."""
         return self._clouds.get(name)
+
+    def keep_file(self, file: File) -> str:
+        """Keep a file for the person to take away, and answer its address; the oldest is dropped."""
+        with self.lock:
+            return f"/quantlab/files/{self.handle}/{self._files.keep(file)}"
+
+    def file(self, name: str) -> File | None:
+        """The file of that name, if it is still kept."""
+        return self._files.get(name)
 
     def close(self) -> None:
         """Free everything large."""
@@ -166,7 +209,10 @@ class Session:
             self.stop()
             self.lab = None
             self.results = Results()
+            self.shown = ()
             self._clouds.clear()
+            self._files.clear()
+        release()
 
 
 @dataclass(slots=True)
@@ -255,11 +301,11 @@ class Store:
         with self._lock:
             self._sweep()
 
-    def cloud(self, handle: str, name: str) -> bytes | None:
-        """The payload a session keeps under ``name``."""
+    def named(self, handle: str) -> Session | None:
+        """The session of that secret name, as long as it is open."""
         with self._lock:
             seat = self._seats.get(handle)
-        return seat.session.cloud(name) if seat else None
+        return seat.session if seat else None
 
     def _sweep(self) -> None:
         now = self._clock()

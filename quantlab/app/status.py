@@ -12,15 +12,6 @@ from quantlab.views.names import short_text
 if TYPE_CHECKING:
     from quantlab.app.state import Session
 
-PRESET_NAMES = {
-    "full_precision": "full precision",
-    "rtn": "RTN",
-    "smoothquant": "SmoothQuant",
-    "quarot": "QuaRot",
-    "quantvggt": "QuantVGGT-style",
-    "taptq": "TAPTQ-style",
-}
-
 
 def head(session: Session, models: list[dict[str, str]], scenes: list[dict[str, str]]) -> dict[str, Any]:
     """What is open and what else can be, stamped."""
@@ -73,8 +64,7 @@ def _status(session: Session) -> dict[str, Any]:
         "undo": bool(lab is not None and lab.can_undo),
         "redo": bool(lab is not None and lab.can_redo),
         "presets": [
-            {"id": name, "label": PRESET_NAMES.get(name, name), "help": preset.help}
-            for name, preset in PRESETS.items()
+            {"id": name, "label": preset.label, "help": preset.help} for name, preset in PRESETS.items()
         ],
     }
     if lab is not None:
@@ -83,6 +73,7 @@ def _status(session: Session) -> dict[str, Any]:
         value["weights"] = defaults.get("weights", 16)
         value["activations"] = defaults.get("activations", 16)
         value["changed"] = len(lab.recipe.rules)
+        value["warnings"] = list(lab.plan().warnings)
     return value
 
 
@@ -92,15 +83,17 @@ def _text(session: Session) -> str:
         if job.cancelled:
             return "stopping"
         done, total, text = job.progress
-        count = f" · {done} of {total}" if total > 1 else ""
+        count = f"{done} of {total} · " if total > 1 else ""  # first: of a narrow line the end is cut off
         text = short_text(text, lab.structure) if lab is not None else text
-        return f"{text}{count}" if text else ("working" if lab is not None else "opening the lab")
+        return f"{count}{text}" if text else ("working" if lab is not None else "opening the lab")
     if lab is None:
         return "not open"
     if session.stale:
         cost = lab.estimate()
         number, unit = duration(cost.seconds + cost.diagnosis)
-        return (
-            f"changes wait · about {number} {unit}" if cost.measured else "waits for Run · cost not known yet"
-        )
+        if not cost.measured:
+            return "waits for Run · cost not known yet"
+        # Nobody has timed what the recipe learns, and learning can take a thousand times a forward.
+        more = "calibration and " if lab.plan().calibrated else ""
+        return f"changes wait · {more}about {number} {unit}"
     return "up to date"

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quantlab.engine.scope import scope_layers
-from quantlab.figures.readable import short
 from quantlab.views.edits import branch_of, checked, edited
 from quantlab.views.names import distinct_names
+from quantlab.views.numbers import digits
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session
@@ -56,8 +56,8 @@ def rows(session: Session) -> list[list[Any]]:
                 item.smoothing is not None and quantized,
                 lab.recipe.branch(branch).compensation if branch else "–",
                 item.keep and name in inside,
-                short(tre.get(name)) if quantized else "–",
-                short(profile[name].all.kurtosis) if name in profile else "–",
+                digits(tre[name]) if quantized and name in tre else "–",
+                digits(profile[name].all.kurtosis) if name in profile else "–",
             ]
         )
     return table

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from quantlab.jobs import Job
 if TYPE_CHECKING:
     from quantlab.app.options import Options
     from quantlab.engine.recipe import Recipe
+    from quantlab.engine.session_record import FileNote, SceneNote
     from quantlab.lab import Lab
     from quantlab.models.model import Model
     from quantlab.scenes.scene import Scene
@@ -21,7 +24,9 @@ if TYPE_CHECKING:
 MODELS = {
     "mini": "built in; knows only its rooms",
     "mini-outliers": "mini with outliers planted; the same function",
+    "pi3-mini": "Pi3, built in; knows only its rooms",
     "vggt-1b": "5 GB; from the hub's cache",
+    "pi3": "3.8 GB; from the hub's cache",
 }
 ROOMS = 5
 FIRST_PRESET = "rtn"
@@ -134,9 +139,49 @@ class Workshop:
 
         return load_scene(list(paths), max_frames=UPLOAD_FRAMES)
 
+    def at_hand(self, name: str) -> bool:
+        """Whether a model of the list can be opened without fetching it from elsewhere."""
+        from quantlab.models.hub import HUB_FILES, local_file
+
+        with self._lock:
+            loaded = name in self._models
+        return loaded or name == self.options.model or name not in HUB_FILES or local_file(name) is not None
+
+    def holds(self, file: FileNote) -> bool:
+        """Whether a file that a session names is one that was uploaded here, or of the scene the app was started with,
+        and unchanged. A session of a stranger makes the app read nothing else.
+        """
+        from quantlab.engine.session_open import unchanged
+
+        try:
+            place = Path(file.path).resolve(strict=True)
+        except (OSError, ValueError):  # ValueError: a null character in the name
+            return False
+        inside = any(
+            place.is_relative_to(folder) for folder in (uploads(), Path(self.options.scene).resolve())
+        )
+        return inside and place.is_file() and unchanged(file, place)
+
+    def known_scene(self, paths: Sequence[Path], note: SceneNote) -> Scene:
+        """The scene of files that are held, under the name it had.
+
+        Raises:
+            SceneError: A file cannot be used.
+        """
+        from dataclasses import replace
+
+        from quantlab.scenes.load import load_scene
+
+        return replace(load_scene(paths, max_frames=note.frames or len(paths)), name=note.name)
+
     def lab(self, model: str, scene: Scene, recipe: Recipe | None = None) -> Lab:
         """A new lab on a shared model."""
         return self._make(self.model(model), scene, recipe)
+
+
+def uploads() -> Path:
+    """Where Gradio keeps what was uploaded."""
+    return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio").resolve()
 
 
 def is_large(lab: Lab) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +13,9 @@ from quantlab.app.actions import Actions
 from quantlab.app.options import Options
 from quantlab.app.state import Store
 from quantlab.app.workshop import Workshop
+from quantlab.calibration.picked import PoolFeatures
 from quantlab.calibration.profile import LayerProfile, Profile, TokenStats
+from quantlab.calibration.selection import select
 from quantlab.engine.comparison import Comparison
 from quantlab.engine.diagnosis import Diagnosis
 from quantlab.engine.evaluation import Drift, Evaluation, Scores
@@ -119,31 +121,39 @@ class FakeLab:
 
     def __post_init__(self):
         self.structure = make_structure()
-        self.records = History((self.recipe_now,))
+        self.held = History((self.recipe_now,))
         self.model = SimpleNamespace(name="mini", planted=False)
-        self.evaluation = [self.scene]
+        self.evaluation = self.calibration = [self.scene]
+        self.name, self.seed, self.view, self.calibration_given = "mini", 0, {}, False
         self.calls = []
 
     @property
     def recipe(self):
-        return self.records.now
+        return self.held.now
 
     @recipe.setter
     def recipe(self, recipe):
-        self.records = self.records.push(recipe)
+        self.held = self.held.push(recipe)
 
     @property
     def history(self):
-        return list(self.records.recipes)
+        return list(self.held.recipes)
 
-    can_undo = property(lambda self: self.records.can_undo)
-    can_redo = property(lambda self: self.records.can_redo)
+    @property
+    def records(self):
+        return self.held.recipes, self.held.position
+
+    def resume(self, recipes, position):
+        self.held = History(tuple(recipes), position)
+
+    can_undo = property(lambda self: self.held.can_undo)
+    can_redo = property(lambda self: self.held.can_redo)
 
     def undo(self):
-        self.records = self.records.undone()
+        self.held = self.held.undone()
 
     def redo(self):
-        self.records = self.records.redone()
+        self.held = self.held.redone()
 
     def _work(self, name, job):
         self.calls.append(name)
@@ -157,8 +167,8 @@ class FakeLab:
             if self.seconds:
                 time.sleep(0.02)
 
-    def _error(self):
-        settings = self.recipe.layers(self.structure).values()
+    def _error(self, recipe=None):
+        settings = (recipe or self.recipe).layers(self.structure).values()
         bad = [0.05 for item in settings if item.quantized and item.rotation == "none"]
         return 0.001 + sum(bad) / len(settings)
 
@@ -186,12 +196,13 @@ class FakeLab:
         full = Scores(auc30=0.82, auc15=0.7, auc5=0.42, auc3=0.2, abs_rel=0.05)
         return Evaluation(truth, drift, 0.041, size * 1000, 4_000_000, ("demo",), baseline=full)
 
-    def compare(self, scene=0, *, job=None):
+    def compare(self, scene=0, *, recipe=None, job=None):
         self._work("compare", job)
-        error = self._error()
+        error = self._error(recipe)
         left, right = make_prediction(), make_prediction(seed=1, noise=error)
         errors = np.linalg.norm(left.points - right.points, axis=-1)
-        return Comparison(left, right, errors, 2.0, float(errors.mean() / 2.0), left.points + 0.01)
+        truth = replace(left, points=left.points + np.float32(0.01))
+        return Comparison(left, right, errors, 2.0, float(errors.mean() / 2.0), truth)
 
     def layer(self, name, *, job=None):
         self._work("layer", job)
@@ -225,6 +236,24 @@ class FakeLab:
             reading="Nine of fifteen levels hold almost nothing: 0.1 % of the values set the range.",
         )
 
+    def pool_map(self, selection=None, *, job=None):
+        self._work("pool_map", job)
+        chosen, random = selection or self.recipe.calibration, np.random.default_rng(0)
+        features = PoolFeatures(
+            names=tuple(f"room <{index}>" for index in range(10)),
+            layers=("aggregator.global_blocks.2",),
+            means=random.normal(size=(10, 1)),
+            variances=random.normal(size=(10, 1)),
+            frames=tuple(random.normal(size=(10, 3, 4))),
+            specials=tuple(random.normal(size=(10, 3, 4))),
+            special="camera",
+            tokens=np.full(10, 30),
+        )
+        return select(chosen.method, features, chosen.wish(self.recipe.seed))
+
+    def use_profile(self, profile):
+        self.calls.append("use_profile")
+
     def plan(self):
         settings = self.recipe.layers(self.structure).values()
         return SimpleNamespace(
@@ -232,6 +261,7 @@ class FakeLab:
             full_bytes=60_000,
             warnings=(),
             quantized=tuple(item for item in settings if item.quantized),
+            calibrated=any(item.calibrated for item in settings),
         )
 
     def estimate(self):
@@ -265,8 +295,11 @@ class FakeWorkshop(Workshop):
         return make_scene(source)
 
     def lab(self, model, scene, recipe=None):
-        self.labs.append(FakeLab(scene, recipe or Recipe.preset("rtn"), **self.settings))
-        return self.labs[-1]
+        made = FakeLab(scene, recipe or Recipe.preset("rtn"), **self.settings)
+        if model == "pi3-mini":  # layers of other names
+            made.structure = make_structure(blocks=2)
+        self.labs.append(made)
+        return made
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import time
 import pytest
 
 from quantlab.engine.recipe import Recipe
+from quantlab.errors import JobCancelledError
+from quantlab.jobs import Job
 
 FC2 = "aggregator.global_blocks.1.mlp.fc2"
 
@@ -191,6 +193,14 @@ def test_a_model_that_cannot_be_loaded_leaves_the_one_that_is_open(open_bench):
     assert bench.session.lab is bench.lab
 
 
+def test_a_model_that_is_stopped_while_its_lab_is_made_leaves_the_name_of_the_one_that_is_open(open_bench):
+    bench, job = open_bench(), Job()
+    job.cancel()
+    with pytest.raises(JobCancelledError):
+        bench.actions._opening.model(bench.session, lambda _parts: None, job, "pi3-mini")
+    assert (bench.session.model, bench.session.lab) == ("mini", bench.lab)
+
+
 def test_stop_does_not_wait_for_a_download_and_nobody_else_does(open_bench):
     bench = open_bench()
     bench.workshop.stuck = threading.Event()
@@ -309,3 +319,25 @@ def test_a_page_that_heard_nothing_is_told_all_that_holds(open_bench):
 
 def test_a_tab_chosen_before_the_page_said_hello_is_no_error(bench):
     assert list(bench().actions.act("page", {"do": "tab", "value": "bench"})) == []
+
+
+def test_a_model_of_the_same_layers_goes_on_with_the_recipes_and_undo(open_bench):
+    bench = open_bench()
+    shown(bench.actions.act("page", {"do": "set", "changes": {"rotation": True}}))
+    recipe = bench.lab.recipe
+    parts = shown(bench.actions.act("page", {"do": "model", "value": "mini-outliers"}))
+    assert parts["head"]["model"] == "mini-outliers"
+    assert parts["status"]["undo"]
+    assert bench.session.lab is not bench.lab
+    assert bench.session.lab.recipe == recipe
+
+
+def test_coming_back_to_a_model_of_other_layers_finds_its_recipes(open_bench):
+    bench = open_bench()
+    shown(bench.actions.act("page", {"do": "set", "changes": {"rotation": True}}))
+    recipe = bench.lab.recipe
+    parts = shown(bench.actions.act("page", {"do": "model", "value": "pi3-mini"}))
+    assert not parts["status"]["undo"], "rules name layers, which are others here"
+    parts = shown(bench.actions.act("page", {"do": "model", "value": "mini"}))
+    assert bench.session.lab.recipe == recipe
+    assert parts["status"]["undo"]

@@ -78,9 +78,10 @@ def test_a_full_house_frees_the_tab_that_left_first_and_never_one_in_use(store, 
 def test_clouds_are_found_only_with_the_handle_and_the_newest_are_kept(store):
     session = store.join("a")
     names = [session.keep_cloud(bytes([index])) for index in range(MOST_CLOUDS + 1)]
-    assert store.cloud(session.handle, names[0]) is None
-    assert store.cloud(session.handle, names[-1]) == bytes([MOST_CLOUDS])
-    assert store.cloud("guess", names[-1]) is None
+    assert store.named(session.handle) is session
+    assert session.cloud(names[0]) is None
+    assert session.cloud(names[-1]) == bytes([MOST_CLOUDS])
+    assert store.named("guess") is None
 
 
 def test_a_new_job_stops_the_one_before():

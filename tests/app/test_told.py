@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from quantlab.engine.settings import FIELDS
 from quantlab.errors import JobCancelledError
 
 
@@ -104,3 +106,28 @@ def test_a_row_of_the_table_opens_its_layer_and_a_forged_one_opens_nothing(opene
     assert parts["settings"]["layer"] == list(bench.lab.structure.layers)[5]
     for forged in (None, [], [1, []], [True, "no such layer"], {"1": 2}):
         assert told(bench.actions.open_row("page", forged)) == {}
+
+
+def test_a_stopped_recipe_that_learns_does_not_promise_the_time_of_a_forward(opened):
+    bench = opened()
+    bench.lab.estimate = lambda: SimpleNamespace(seconds=0.5, blocks=3, measured=True, diagnosis=0.06)
+    bench.lab.fails, bench.lab.error = "compare", JobCancelledError("stopped")
+    plain = told(bench.actions.act("page", {"do": "method", "name": "quarot"}))["status"]["text"]
+    learned = told(bench.actions.act("page", {"do": "method", "name": "quantvggt"}))["status"]["text"]
+    assert plain == "changes wait · about 560 ms"
+    assert learned == "changes wait · calibration and about 560 ms"
+
+
+def test_a_method_says_in_words_what_it_is_calibrated_on_and_what_its_settings_do(opened):
+    bench = opened()
+    shown = told(bench.actions.act("page", {"do": "tab", "value": "methods"}))["methods"]["methods"]
+    cards = {card["id"]: card for card in shown}
+    assert cards["quantvggt"]["scenes"] == "16 scenes of the pool, NFDS"
+    assert cards["quarot"]["scenes"] == ""
+    assert ["group_size", "auto", FIELDS["group_size"].metadata["help"]] in cards["qvggt"]["settings"]
+
+
+def test_the_settings_row_names_the_rotation_and_what_is_learned(opened):
+    bench = opened()
+    parts = told(bench.actions.act("page", {"do": "method", "name": "fgq"}))
+    assert parts["settings"]["summary"] == "W4 A4, kronecker, smoothing 0.5, GPTQ, learned"

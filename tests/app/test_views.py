@@ -41,12 +41,6 @@ def test_the_clouds_are_those_of_the_sides_that_were_chosen(session):
     assert packed(session)["labels"] == ["quantized", "ground truth"]
 
 
-def test_the_truth_is_not_shown_with_the_cameras_of_full_precision(session):
-    session.show(right="truth")
-    assert packed(session)["left"]["cameras"]
-    assert not packed(session)["right"]["cameras"]
-
-
 def test_a_side_is_not_called_quantized_where_nothing_is(bench):
     built = bench()
     for message in (

@@ -2,69 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-from types import SimpleNamespace
-
 import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
-ROOT = Path(__file__).resolve().parents[2]
-IDLE = """() => document.documentElement.dataset.qlBusy === 'false'
-    && document.querySelector('.ql-stage')?.dataset.cloud
-    && document.querySelector('.ql-layer')?.dataset.number"""
-STATE = """() => ({
-    layer: document.querySelector('.ql-layer h2').title,
-    numbers: [...document.querySelectorAll('.ql-tiles > div')].slice(0, 4).map((tile) => tile.children[1].textContent),
-    cloud: document.querySelector('.ql-stage').dataset.cloud,
-    scene: document.querySelector('.ql-head select[aria-label=Scene]').value,
-    rotation: document.querySelector('input[name=rotation]').checked,
-    points: document.querySelector('.quantlab-viewer').__quantlabViewer.stats().points,
-})"""
 CURVES = "() => document.querySelector('[data-testid=histogram]').data.map((trace) => trace.name)"
 PICTURE = "() => document.querySelector('.quantlab-viewer').__quantlabViewer.screenshot()"
 CAMERA = "() => document.querySelector('.quantlab-viewer').__quantlabViewer.getCamera().position"
 RANGE = "() => document.querySelector('[data-testid=histogram]').layout.xaxis.range.map((x) => Math.round(100 * x))"
-
-
-@pytest.fixture(scope="module")
-def address():
-    """The app, started as a person starts it."""
-    command = [sys.executable, str(ROOT / "app.py"), "--no-browser", "--port", "18760"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            for line in server.stdout:
-                if line.startswith("QuantLab is at "):
-                    break
-            else:
-                pytest.fail("the app ended before it was ready")
-            yield line.split()[3]
-        finally:
-            server.terminate()
-            server.wait(15)
-
-
-def settle(page):
-    page.wait_for_function(IDLE, timeout=120_000)
-    page.wait_for_timeout(400)
-    page.wait_for_function(IDLE, timeout=120_000)
-
-
-def opened(page, address):
-    page.goto(address)
-    settle(page)
-    return SimpleNamespace(**page.evaluate(STATE))
-
-
-def changed(page, before, *, key="cloud"):
-    """The state once ``key`` differs from before and nothing runs."""
-    script = f"(before) => JSON.stringify(({STATE})().{key}) !== JSON.stringify(before)"
-    page.wait_for_function(script, arg=getattr(before, key), timeout=120_000)
-    settle(page)
-    return SimpleNamespace(**page.evaluate(STATE))
 
 
 @pytest.fixture(scope="module")
@@ -82,31 +26,31 @@ def photos(tmp_path_factory):
     return [str(path) for path in paths]
 
 
-def test_a_toggle_moves_numbers_histogram_and_cloud_and_undo_takes_them_back(page, address):
-    first = opened(page, address)
+def test_a_toggle_moves_numbers_histogram_and_cloud_and_undo_takes_them_back(page, bench):
+    first = bench.open()
     assert first.points == [4 * 96 * 96] * 2
     page.locator("[data-testid=worst] button").nth(1).click()
-    settle(page)
-    start = SimpleNamespace(**page.evaluate(STATE))
+    bench.settle()
+    start = bench.state()
     assert start.layer != first.layer
     before, curves = page.evaluate(PICTURE), page.evaluate(CURVES)
     page.get_by_role("checkbox", name="rotation").check()
-    after = changed(page, start)
+    after = bench.changed(start)
     assert after.numbers != start.numbers
     assert "rotated" in page.evaluate(CURVES)
     assert "rotated" not in curves
     assert "before" in page.evaluate(CURVES), "the former state stays as a ghost"
     assert page.evaluate(PICTURE) != before
     page.get_by_test_id("undo").click()
-    back = changed(page, after)
+    back = bench.changed(after)
     assert back.numbers == start.numbers
     assert not back.rotation
     page.keyboard.press("Control+Shift+Z")
-    assert changed(page, back).numbers == after.numbers
+    assert bench.changed(back).numbers == after.numbers
 
 
-def test_zoom_and_camera_stay_when_values_change(page, address):
-    start = opened(page, address)
+def test_zoom_and_camera_stay_when_values_change(page, bench):
+    start = bench.open()
     whole = page.evaluate(RANGE)
     box = page.locator("[data-testid=histogram] .nsewdrag").first.bounding_box()
     page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.4 * box["height"])
@@ -123,17 +67,17 @@ def test_zoom_and_camera_stay_when_values_change(page, address):
     )
     view = page.evaluate(CAMERA)
     page.get_by_role("checkbox", name="smoothing").check()
-    changed(page, start)
+    bench.changed(start)
     assert page.evaluate(RANGE) == zoomed
     assert page.evaluate(CAMERA) == pytest.approx(view, abs=1e-4)
 
 
-def test_uploaded_pictures_replace_the_scene_and_a_bad_file_changes_nothing(page, address, photos, tmp_path):
-    start = opened(page, address)
+def test_uploaded_pictures_replace_the_scene_and_a_bad_file_changes_nothing(page, bench, photos, tmp_path):
+    start = bench.open()
     with page.expect_file_chooser() as chooser:
         page.locator("#ql-upload").click()
     chooser.value.set_files(photos)
-    uploaded = changed(page, start, key="scene")
+    uploaded = bench.changed(start, key="scene")
     assert uploaded.points == [2 * 96 * 96] * 2
     assert "knows only its rooms" in page.get_by_test_id("scene-note").inner_text()
     bad = tmp_path / "<img src=x onerror=alert(1)>.jpg"
@@ -144,14 +88,14 @@ def test_uploaded_pictures_replace_the_scene_and_a_bad_file_changes_nothing(page
     message = page.get_by_test_id("message")
     message.wait_for(state="visible", timeout=30_000)
     assert message.locator("img").count() == 0
-    settle(page)
-    after = SimpleNamespace(**page.evaluate(STATE))
+    bench.settle()
+    after = bench.state()
     assert (after.scene, after.numbers, after.points) == (uploaded.scene, uploaded.numbers, uploaded.points)
     page.get_by_role("checkbox", name="rotation").check()
-    assert changed(page, after).points == uploaded.points
+    assert bench.changed(after).points == uploaded.points
 
 
-def test_a_page_that_is_not_heard_asks_again(page, address):
+def test_a_page_that_is_not_heard_asks_again(page, bench):
     lost = []
 
     def lose_the_first(route):
@@ -162,74 +106,93 @@ def test_a_page_that_is_not_heard_asks_again(page, address):
             route.fulfill(json={"event_id": "lost on the way"})
 
     page.route("**/queue/join*", lose_the_first)
-    assert min(opened(page, address).points) > 0
+    assert min(bench.open().points) > 0
     assert lost
 
 
-def test_two_browsers_do_not_see_each_others_lab(page, address, browser):
-    mine = opened(page, address)
+def test_two_browsers_do_not_see_each_others_lab(page, bench, browser):
+    mine = bench.open()
     other = browser.new_context()
     try:
         second = other.new_page()
-        theirs = opened(second, address)
+        second_bench = bench.on(second)
+        theirs = second_bench.open()
         assert theirs.numbers == mine.numbers
-        second.get_by_label("Preset", exact=True).select_option("quarot")
-        changed(second, theirs)
-        settle(page)
-        still = SimpleNamespace(**page.evaluate(STATE))
+        second_bench.preset("quarot")
+        second_bench.changed(theirs)
+        bench.settle()
+        still = bench.state()
         assert (still.numbers, still.cloud) == (mine.numbers, mine.cloud)
         assert page.get_by_label("Preset", exact=True).input_value() == "rtn"
     finally:
         other.close()
 
 
-def test_a_reload_finds_the_same_lab(page, address):
-    start = opened(page, address)
+def test_a_reload_finds_the_same_lab(page, bench):
+    start = bench.open()
     page.get_by_role("checkbox", name="keep").check()
-    after = changed(page, start)
+    after = bench.changed(start)
     page.reload()
-    settle(page)
-    again = SimpleNamespace(**page.evaluate(STATE))
+    bench.settle()
+    again = bench.state()
     assert again.numbers == after.numbers
     assert page.get_by_role("checkbox", name="keep").is_checked()
 
 
-def test_rounding_after_full_precision_takes_the_bits_that_were_chosen_before(page, address):
-    start = opened(page, address)
+def test_rounding_after_full_precision_takes_the_bits_that_were_chosen_before(page, bench):
+    start = bench.open()
     for name in ("weights", "activations"):
         page.get_by_label(f"Bits per {name[:-1]} of the preset").select_option("3")
-        start = changed(page, start)
-    page.get_by_label("Preset", exact=True).select_option("full_precision")
-    start = changed(page, start)
-    page.get_by_label("Preset", exact=True).select_option("rtn")
-    changed(page, start)
+        start = bench.changed(start)
+    bench.preset("full_precision")
+    start = bench.changed(start)
+    bench.preset("rtn")
+    bench.changed(start)
     assert page.get_by_label("Bits per weight of the preset").input_value() == "3"
     assert page.get_by_label("Bits per activation of the preset").input_value() == "3"
 
 
-@pytest.mark.parametrize("width", [1024, 390])
-def test_nothing_is_cut_off_in_a_narrow_window(page, address, width):
-    page.set_viewport_size({"width": width, "height": 844})
-    opened(page, address)
-    beyond = """(width) => [...document.querySelectorAll('#ql button, #ql select, #ql .ql-tiles dd')].filter((item) => {
-        const box = item.getBoundingClientRect();
-        return box.width > 0 && box.right > width + 1 && !item.closest('.quantlab-viewer, .tab-wrapper');
-    }).map((item) => item.outerHTML.slice(0, 120))"""
-    assert page.evaluate(beyond, width) == []
+BEYOND = """(width) => [...document.querySelectorAll('#ql button, #ql select, #ql .ql-tiles dd')].filter((item) => {
+    const box = item.getBoundingClientRect();
+    return box.width > 0 && box.right > width + 1 && !item.closest('.quantlab-viewer, .tab-wrapper');
+}).map((item) => item.outerHTML.slice(0, 120))"""
 
 
-def test_the_map_opens_layers_and_the_table_and_the_recipe_follow(page, address):
-    start = opened(page, address)
+def test_nothing_is_cut_off_in_a_narrow_window(page, bench):
+    bench.open()
+    for width in (1280, 1152, 1024, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.wait_for_timeout(500)
+        assert page.evaluate(BEYOND, width) == [], width
+
+
+def test_the_map_opens_layers_and_the_table_and_the_recipe_follow(page, bench):
+    start = bench.open()
     box = page.locator("[data-testid=map] .nsewdrag").first.bounding_box()
     page.mouse.click(box["x"] + 0.1 * box["width"], box["y"] + 0.05 * box["height"])
-    layer = changed(page, start, key="layer").layer
+    layer = bench.changed(start, key="layer").layer
     assert "frame_blocks.0" in layer
-    page.get_by_role("tab", name="Modules").click()
+    bench.tab("Modules")
     page.wait_for_selector("#ql-modules [data-row='3'][data-col='1']", timeout=30_000)
     page.get_by_role("checkbox", name="rotation").first.check()
-    page.get_by_role("tab", name="Recipe").click()
+    bench.tab("Recipe")
     page.wait_for_function(
         f"document.querySelector('[data-testid=yaml]')?.value.includes({layer!r})", timeout=30_000
     )
     assert "hadamard" in page.get_by_test_id("yaml").input_value()
     assert "import quantlab" in page.get_by_test_id("python").inner_text()
+
+
+LEGEND = """() => { const plot = document.querySelector('[data-testid=histogram]');
+    const bottom = plot.querySelector('.legend').getBoundingClientRect().bottom;
+    return bottom - plot.querySelector('.nsewdrag').getBoundingClientRect().top; }"""
+
+
+def test_a_legend_stays_above_its_plot_when_the_window_grows(page, bench):
+    start = bench.open()
+    page.get_by_role("checkbox", name="rotation").check()
+    bench.changed(start)
+    assert page.evaluate(LEGEND) <= 1
+    page.set_viewport_size({"width": 1800, "height": 900})
+    page.wait_for_timeout(1500)
+    assert page.evaluate(LEGEND) <= 1

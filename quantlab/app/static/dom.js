@@ -12,6 +12,21 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+const ROOT = new URL("../../", import.meta.url); // where this server is, also behind a proxy that puts a path before it
+
+/** The whole address of "/quantlab/...", as the server says it. */
+export function reach(address) {
+  return address ? new URL(address.replace(/^\//, ""), ROOT).href : "";
+}
+
+/** Lets the browser save what lies at an address under a name. */
+export function save({ address, name }) {
+  const link = make("a", { href: reach(address), download: name });
+  document.body.append(link); // some browsers follow no link outside of the page
+  link.click();
+  link.remove();
+}
+
 export function setText(element, text) {
   const next = text ?? "";
   if (element.textContent !== next) element.textContent = next;
@@ -42,7 +57,7 @@ export class Choice {
   }
 }
 
-/** A row of buttons of which one is pressed. */
+/** A row of buttons of which one is pressed; options are [{id, label, help}]. */
 export class Segments {
   #known = "";
 
@@ -56,8 +71,8 @@ export class Segments {
     if (key !== this.#known) {
       this.#known = key;
       this.element.replaceChildren(
-        ...options.map(({ id, label }) =>
-          make("button", { type: "button", "data-id": id, onclick: () => this.#press(id) }, label),
+        ...options.map(({ id, label, help }) =>
+          make("button", { type: "button", "data-id": id, title: help || null, onclick: () => this.#press(id) }, label),
         ),
       );
     }

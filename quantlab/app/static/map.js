@@ -1,15 +1,42 @@
-// The map of the network and the list of its worst layers; a click on either opens the layer.
+// The map of the network and the list of its worst layers; a click on either, or the keyboard, opens the layer.
+import { mountBlame } from "./blame.js";
 import { Choice, make, Segments, setText } from "./dom.js";
+import { MapCursor } from "./cursor.js";
+import { byValue, finds, only } from "./finder.js";
 import { Plot } from "./plot.js";
+
+const ROW_PIXELS = 13; // at least, so that every row can have its label; a larger map scrolls
+const LISTED = 60; // layers at most, while something is searched for
 
 export function mountMap(host, { config, send }) {
   const select = (layer) => send({ do: "select", layer });
   const quantity = new Choice("Colour by", (value) => send({ do: "color_by", value }));
   const streams = new Segments("Streams shown", (value) => send({ do: "streams", value }));
   const canvas = make("div", { class: "ql-plot", "data-testid": "map" });
+  const scroll = make("div", { class: "ql-map-scroll" }, canvas);
   const note = make("p", { class: "ql-note" });
   const list = make("ol", { class: "ql-worst", "aria-label": "Worst layers", "data-testid": "worst" });
+  const blame = mountBlame(send, select);
+  const heading = make("span", {}, "Worst layers by ");
   const measure = make("span", { class: "ql-quiet" });
+  const find = make("input", {
+    type: "search",
+    class: "ql-find",
+    placeholder: "find: fc2, >0.05",
+    title: "Show only layers whose name holds these words, as fc2 or global 3, or whose value is above or below a number, as >0.05",
+    "aria-label": "Find layers by name, kind or value",
+    "data-testid": "map-find",
+    oninput: () => {
+      draw();
+      cursor.reveal();
+    },
+    onkeydown: (event) => {
+      if (event.key === "Enter") list.querySelector("button")?.click();
+      if (event.key !== "Escape" || !find.value) return;
+      find.value = "";
+      draw();
+    },
+  });
   host.append(
     make(
       "header",
@@ -21,19 +48,47 @@ export function mountMap(host, { config, send }) {
     make(
       "div",
       { class: "ql-map-body" },
-      make("div", { class: "ql-plot-frame" }, canvas),
-      make("div", { class: "ql-worst-frame" }, make("h3", {}, "Worst layers by ", measure), list, note),
+      make("div", { class: "ql-plot-frame" }, scroll),
+      make("div", { class: "ql-worst-frame" }, find, make("h3", {}, heading, measure), blame.element, list, note),
     ),
   );
-  const plot = new Plot(canvas, config, select);
-  return (value) => {
+  const cursor = new MapCursor(canvas, scroll, select);
+  const plot = new Plot(canvas, config, { pick: select, name: () => `map ${value?.color_by ?? ""}`, drawn: () => cursor.place() });
+  let [value, drawn] = [null, ""];
+
+  function draw() {
+    if (!value) return;
+    const found = finds(find.value, value.layers);
+    const listed = found ? byValue(found).slice(0, LISTED) : value.worst;
+    const suspects = value.color_by === "blame" && !found ? value.blame : null;
+    blame.show(suspects, value.selected);
+    list.hidden = Boolean(suspects);
+    const all = suspects ? "Blame: what restoring one repairs" : "Worst layers by ";
+    setText(measure, suspects ? "" : value.quantities.find((item) => item.id === value.color_by)?.label);
+    setText(heading, found ? `${found.length} of ${value.layers.length} layers by ` : all);
+    setText(note, found && !found.length ? "No layer shown here is called so." : value.message);
+    const key = JSON.stringify([listed, value.selected]);
+    if (key !== drawn) list.replaceChildren(...listed.map((item) => worstRow(item, value.selected, select)));
+    drawn = key; // what stays is not rebuilt under the pointer
+    const names = found?.map(([name]) => name) ?? null;
+    const figure = names ? only(value.figure, new Set(names)) : value.figure;
+    canvas.style.minHeight = `${heightOf(figure)}px`;
+    cursor.show(figure, value.layers, value.selected, names);
+    plot.show(figure);
+  }
+
+  return (next) => {
+    value = next;
     quantity.show(value.quantities, value.color_by);
     streams.show(value.streams, value.stream);
-    setText(note, value.message);
-    setText(measure, value.quantities.find((item) => item.id === value.color_by)?.label);
-    list.replaceChildren(...value.worst.map((item) => worstRow(item, value.selected, select)));
-    plot.show(value.figure);
+    draw();
   };
+}
+
+/** Rows of the map, and what stands around them. */
+function heightOf({ data, layout }) {
+  const { t, b } = layout.margin;
+  return t + b + ROW_PIXELS * (data[0]?.z?.length ?? 0);
 }
 
 function worstRow({ name, short, value, share }, selected, select) {

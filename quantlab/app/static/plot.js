@@ -1,4 +1,6 @@
 // One plot on an element that stays: new figures go in by Plotly.react, so zoom and hidden traces are kept.
+import { reach } from "./dom.js";
+import { exportable } from "../figures/plot_export.js";
 
 let loading = null;
 
@@ -6,7 +8,7 @@ function loadPlotly() {
   loading ??= new Promise((resolve, reject) => {
     if (globalThis.Plotly) return resolve(globalThis.Plotly);
     const script = document.createElement("script");
-    script.src = "/quantlab/plotly/plotly.min.js";
+    script.src = reach("/quantlab/plotly/plotly.min.js");
     script.onload = () => resolve(globalThis.Plotly);
     script.onerror = () => reject(new Error("the plotting script could not be loaded"));
     document.head.append(script);
@@ -19,12 +21,12 @@ export class Plot {
   #listening = false;
   #drawing = Promise.resolve();
 
-  /** config is figures.CONFIG of the server; pick(customdata) is called on a click. */
-  constructor(element, config, pick = null) {
+  /** config is figures.CONFIG of the server; pick(customdata) is called on a click; name() is that of its files. */
+  constructor(element, config, { pick = null, name = () => "plot", drawn = () => {} } = {}) {
     this.element = element;
     this.config = config;
-    this.pick = pick;
-    new ResizeObserver(() => this.#resize()).observe(element);
+    Object.assign(this, { pick, name, drawn });
+    new ResizeObserver(() => this.#resize().catch(console.error)).observe(element);
     onTheme(() => this.#figure && this.show(this.#figure));
   }
 
@@ -43,6 +45,8 @@ export class Plot {
     await Plotly.react(this.element, data, layout, this.config);
     // Tools for the mouse; a keyboard should not have to walk past a dozen of them.
     for (const tool of this.element.querySelectorAll(".modebar-btn")) tool.tabIndex = -1;
+    exportable(this.element, this.name);
+    this.drawn();
     if (this.pick && !this.#listening) {
       this.#listening = true;
       this.element.on("plotly_click", (event) => {
@@ -52,10 +56,11 @@ export class Plot {
     }
   }
 
-  #resize() {
-    if (this.#listening || this.element.data) {
-      if (this.element.clientWidth > 0) globalThis.Plotly?.Plots.resize(this.element);
-    }
+  /** Plotly moves a legend that needs fewer rows into the plot; drawn once more it stands above it again. */
+  async #resize() {
+    if (!this.element.data || this.element.clientWidth === 0) return;
+    await globalThis.Plotly.Plots.resize(this.element);
+    if (this.#figure) await this.show(this.#figure);
   }
 }
 

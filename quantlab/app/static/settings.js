@@ -1,5 +1,6 @@
 // How the opened layer is quantized, and how far a change reaches. The server decides; a refused change springs back.
 import { Choice, make, setText } from "./dom.js";
+import { mountMore } from "./more.js";
 
 export function mountSettings(host, { send }) {
   const set = (name, value) => send({ do: "set", changes: { [name]: value } });
@@ -24,6 +25,7 @@ export function mountSettings(host, { send }) {
     oninput: () => setText(alphaText, `α ${Number(alpha.value).toFixed(2)}`),
     onchange: () => set("smoothing", Number(alpha.value)),
   });
+  const more = mountMore(send);
   const target = new Choice("Apply to", (value) => send({ do: "apply_to", value }));
   const title = make("strong", { class: "ql-settings-title" });
   const summary = make("span", { class: "ql-quiet" });
@@ -39,17 +41,20 @@ export function mountSettings(host, { send }) {
   host.append(
     make("div", { class: "ql-settings-name" }, title, summary),
     ...Object.values(fields),
+    more.button,
     make("span", { class: "ql-spring" }),
     make(
       "span",
-      { title: "How far a change in this row reaches" },
+      { class: "ql-reach", title: "How far a change in this row reaches" },
       field("apply to", target.element),
     ),
+    more.sheet,
   );
   return (value) => {
     host.classList.toggle("ql-empty", !value.layer);
     if (!value.layer) return;
     setText(title, value.short);
+    title.title = value.layer;
     setText(summary, value.summary);
     summary.title = value.summary;
     for (const [name, choice] of Object.entries(controls)) show(choice, name, value);
@@ -64,6 +69,7 @@ export function mountSettings(host, { send }) {
     controls.activations.element.disabled = value.only_weights || value.keep;
     controls.weights.element.disabled = value.keep;
     target.show(value.targets, value.apply_to);
+    more.show(value);
   };
 }
 

@@ -1,14 +1,21 @@
 // The top bar: what is open, what runs, and undo; also where the page says hello to the server.
 import { Choice, make, setText } from "./dom.js";
+import { hintOnce } from "./hint.js";
+import { nameCheckboxesOnceThere } from "./table.js";
 import { greet, listen } from "./hearing.js";
+import { asked, opened, recall, storage } from "./memory.js";
 
 const KEPT = "quantlab-lab";
 const TABS = {
   bench: "The map of the network and the opened layer",
+  decide: "What fewer bits cost: search, choose a size, compare recipes",
   modules: "Every layer in one table, to change many at once",
-  recipe: "The recipe as YAML and as Python",
+  methods: "What every preset does, from whom, and at what cost",
+  calibration: "Which scenes a recipe learns from, on a map of the pool",
+  recipe: "The recipe as text; sessions, links, profiles and reports to take away and to open",
   notes: "What the lab shows, and what it does not",
 };
+const UPLOADS = "Pictures of one scene, or a film: they replace the scene. They stay on this machine";
 const USUAL_BITS = 4;
 const BITS = [2, 3, 4, 5, 6, 7, 8].map((bits) => ({ id: String(bits), label: String(bits) }));
 
@@ -21,15 +28,17 @@ export function mountHead(host, { send }) {
     make("label", { class: "ql-field" }, make("span", {}, "scene"), scene.element),
   );
   // The tab's own memory, so that a reload finds its lab and another tab does not.
-  const hello = () => send({ do: "ready", handle: sessionStorage.getItem(KEPT) ?? "" });
+  const hello = () => send({ do: "ready", handle: storage()?.getItem(KEPT) ?? "", link: asked(), memory: recall() });
   hello();
   listen(hello, send);
   return (value) => {
     greet();
-    sessionStorage.setItem(KEPT, value.handle);
+    opened();
+    storage()?.setItem(KEPT, value.handle);
     for (const [name, help] of Object.entries(TABS)) {
       document.getElementById(`ql-${name}-tab-button`)?.setAttribute("title", help);
     }
+    document.getElementById("ql-upload")?.setAttribute("title", UPLOADS);
     model.show(value.models.map((item) => ({ ...item, help: item.note })), value.model);
     scene.show(value.scenes, value.scene);
   };
@@ -37,7 +46,7 @@ export function mountHead(host, { send }) {
 
 export function mountStatus(host, { send }) {
   const last = { weights: USUAL_BITS, activations: USUAL_BITS }; // full precision has 16; what follows it wants these
-  const preset = new Choice("Preset", (name) => send({ do: "preset", name, ...last }));
+  const preset = new Choice("Preset", (name) => send({ do: "preset", name, ...last }), "ql-preset");
   const bitsChoice = (label, name) =>
     new Choice(label, (value) => send({ do: "preset", name: preset.element.value, ...last, [name]: Number(value) }), "ql-narrow");
   const weights = bitsChoice("Bits per weight of the preset", "weights");
@@ -50,6 +59,7 @@ export function mountStatus(host, { send }) {
   run.classList.add("ql-primary");
   const text = make("span", { class: "ql-state-text", role: "status", "data-testid": "state" });
   const bar = make("progress", { max: 1, value: 0, "aria-label": "Progress" });
+  const warnings = make("button", { type: "button", class: "ql-warnings", hidden: true, "data-testid": "warnings" });
   const message = messageBar(() => send({ do: "dismiss" }));
   host.append(
     make(
@@ -61,11 +71,14 @@ export function mountStatus(host, { send }) {
       make("span", { class: "ql-pair" }, undo, redo),
     ),
     make("span", { class: "ql-state" }, text, bar),
+    warnings,
     make("span", { class: "ql-slot" }, run, stop),
     button("◐", "Light or dark", turnTheme),
   );
   const page = host.closest("#ql");
   page.append(message.element);
+  let hinted = false;
+  nameCheckboxesOnceThere(page.querySelector("#ql-tabs"));
   recallTheme();
   bindKeys(send);
   return (value) => {
@@ -74,10 +87,15 @@ export function mountStatus(host, { send }) {
   };
 
   function showState(value) {
-    const custom = value.changed ? `${value.preset} + ${value.changed} changes` : null;
+    if (value.preset && !value.busy && !hinted) {
+      hinted = true;
+      hintOnce(page);
+    }
+    const custom = value.changed ? `${value.preset} + ${value.changed} change${value.changed === 1 ? "" : "s"}` : null;
     const known = value.presets.some((item) => item.id === value.preset);
     const extra = known ? [] : [{ id: value.preset ?? "", label: value.preset ?? "–" }];
-    preset.show([...value.presets, ...extra], value.preset);
+    const named = (item) => (value.changed && item.id === value.preset ? { ...item, label: `${item.label} + ${value.changed}` } : item);
+    preset.show([...value.presets, ...extra].map(named), value.preset);
     preset.element.title = custom ?? value.presets.find((item) => item.id === value.preset)?.help ?? "";
     const bits = (chosen) => (chosen === 16 ? [...BITS, { id: "16", label: "16" }] : BITS);
     weights.show(bits(value.weights), value.weights);
@@ -88,6 +106,11 @@ export function mountStatus(host, { send }) {
     page.dataset.aging = String(value.aging);
     undo.disabled = !value.undo;
     redo.disabled = !value.redo;
+    const told = value.warnings ?? [];
+    warnings.hidden = told.length === 0;
+    setText(warnings, `${told.length} warning${told.length === 1 ? "" : "s"}`);
+    warnings.title = told.join("\n");
+    warnings.onclick = () => message.show({ problem: "Of this recipe", remedy: `${told.join(". ")}.` });
     stop.hidden = !value.busy;
     stop.disabled = value.stopping;
     run.hidden = !value.run;
@@ -123,12 +146,12 @@ const THEME = "quantlab-theme";
 
 function turnTheme() {
   const isDark = document.body.classList.toggle("dark");
-  localStorage.setItem(THEME, isDark ? "dark" : "light");
+  storage("localStorage")?.setItem(THEME, isDark ? "dark" : "light");
 }
 
 /** The theme a person chose holds; until then Gradio's choice does, which is the system's or the address's. */
 function recallTheme() {
-  const chosen = localStorage.getItem(THEME);
+  const chosen = storage("localStorage")?.getItem(THEME);
   const asked = new URLSearchParams(location.search).has("__theme");
   if (chosen && !asked) document.body.classList.toggle("dark", chosen === "dark");
 }

@@ -1,0 +1,117 @@
+"""View model of the map and the list beside it: session in, plain data out. It measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from quantlab import figures
+from quantlab.app.blame import DRAW, blame_view, repairs
+from quantlab.app.panels import summary, to_json
+from quantlab.figures.outlier_map import TRUNK, Placed
+from quantlab.views.names import short_name
+from quantlab.views.numbers import digits
+
+if TYPE_CHECKING:
+    from quantlab.app.state import Session
+
+STREAMS = {"trunk": "trunk", "vit": "ViT", "heads": "heads", "all": "all"}
+STREAM_HELP = {
+    "trunk": "Frame and global blocks, which recipes quantize by default",
+    "vit": "The image encoder before the trunk",
+    "heads": "What turns tokens into cameras, depth and points",
+    "all": "Every layer of the network",
+}
+HEADS = (
+    *("camera_head", "depth_head", "point_head", "track_head", "conf_head"),
+    *("point_decoder", "conf_decoder", "camera_decoder"),
+)
+WORST = 8
+
+
+def map_panel(session: Session) -> str:
+    """The map, its scale and the worst layers."""
+    view, lab = session.view, session.open_lab()
+    layers = lab.structure.layers
+    streams = _streams(view.streams, {layer.stream for layer in layers.values()})
+    shown = {name: value for name, value in _severities(session).items() if layers[name].stream in streams}
+    settings = lab.recipe.layers(lab.structure)
+    notes = {name: summary(chosen) for name, chosen in settings.items()}
+    untouched = {name for name, chosen in settings.items() if not chosen.quantized}
+    figure = figures.outlier_map(
+        layers.values(),
+        shown,
+        color_by=view.color_by,
+        streams=streams,
+        notes=notes,
+        untouched=untouched,
+        selected=view.layer,
+        theme=figures.PAGE,
+    )
+    quantities = [
+        {"id": key, "label": item.short, "help": item.help} for key, item in figures.QUANTITIES.items()
+    ]
+    return to_json(
+        {
+            "figure": figure,
+            "worst": _worst(shown, layers),
+            "layers": [
+                [name, short_name(item), shown.get(name), digits(shown[name]) if name in shown else ""]
+                for name, item in layers.items()
+                if item.stream in streams
+            ],
+            "color_by": view.color_by,
+            "quantities": quantities,
+            "streams": [
+                {"id": key, "label": label, "help": STREAM_HELP[key]} for key, label in STREAMS.items()
+            ],
+            "stream": view.streams,
+            "selected": view.layer,
+            "blame": blame_view(session),
+            "message": _map_message(
+                session,
+                shown,
+                {layer.name for layer in layers.values() if layer.stream in streams} - untouched,
+            ),
+        }
+    )
+
+
+def _severities(session: Session) -> dict[str, float]:
+    """What colours the map; until the new recipe is measured, that of the former one."""
+    results, by = session.results, session.view.color_by
+    waiting = {"tre": not results.diagnosis, "error": not results.errors}.get(by, False)
+    measured = results.former if waiting and results.former is not None else results
+    return figures.severities(by, results.profile, measured.diagnosis, measured.errors, repairs(session))
+
+
+def _worst(shown: Mapping[str, float], layers: Mapping[str, Placed]) -> list[dict[str, Any]]:
+    """The list beside the map."""
+    top = max(shown.values(), default=1.0)
+    return [
+        {
+            "name": name,
+            "short": short_name(layers[name]),
+            "value": digits(value),
+            "share": round(value / top, 3),
+        }
+        for name, value in figures.worst(shown, WORST)
+    ]
+
+
+def _streams(choice: str, present: set[str]) -> set[str]:
+    wanted = {"trunk": set(TRUNK), "vit": {"vit"}, "heads": set(HEADS)}.get(choice, present)
+    return (wanted & present) or present
+
+
+def _map_message(session: Session, shown: Mapping[str, float], quantized: Collection[str]) -> str:
+    """What to say where the map has nothing to show; ``quantized`` are those of its layers that are."""
+    if any(shown.values()):
+        return ""
+    if session.view.color_by == "blame":
+        return "" if session.view.region is not None else DRAW
+    if not quantized and session.view.color_by in ("tre", "error"):
+        return "No layer shown here is quantized under this recipe."
+    if session.view.color_by == "error":
+        return "Open a layer: its error is measured then and coloured here."
+    return "Measuring…" if session.job is not None else "Not measured yet. Press Run to measure every layer."

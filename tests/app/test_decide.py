@@ -1,0 +1,258 @@
+"""The tab "Decide" on invented labs: search, load a point, undo, look at layers and at two recipes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from quantlab.engine.additive import front, optimum
+from quantlab.engine.bit_rules import weight_bits, with_bits
+from quantlab.engine.plan import plan
+from quantlab.engine.recipe import Recipe
+from quantlab.engine.search_record import Candidate, Check, Measured, Search, Sensitivity
+from quantlab.errors import RecipeError
+from quantlab.figures.pareto import drift
+from quantlab.views.differences import differences
+
+OPTIONS = (2, 4, 8, 16)
+
+
+def make_search(recipe, structure, budget):
+    """A search over invented errors: later layers matter more."""
+    names = list(weight_bits(recipe, structure))
+    random = np.random.default_rng(0)
+    squares = {
+        name: {
+            bits: np.float32((bits < 16) * (1 + rank) * 4.0**-bits * 1e-4)
+            * random.random(8).astype(np.float32)
+            for bits in OPTIONS
+        }
+        for rank, name in enumerate(names)
+    }
+
+    def at(bits):
+        return with_bits(recipe, structure, bits, vary="weights")
+
+    plans = {bits: plan(structure, at(dict.fromkeys(names, bits))) for bits in OPTIONS}
+    scan = Sensitivity(
+        recipe=recipe,
+        mode="alone",
+        vary="weights",
+        bits=OPTIONS,
+        drifts={n: {b: float(np.sqrt(e).mean()) for b, e in own.items()} for n, own in squares.items()},
+        squares={n: {b: float(e.mean()) for b, e in own.items()} for n, own in squares.items()},
+        points=squares,
+        base=np.zeros(8, np.float32),
+        bytes={name: {bits: plans[bits].layers[name].bytes for bits in OPTIONS} for name in names},
+        fixed_bytes=sum(own.bytes for name, own in plans[4].layers.items() if name not in names),
+        now=weight_bits(recipe, structure),
+        scenes=("room calibration 0.0",),
+        check=Check((1.0, 2.0, 3.0), (1.1, 2.2, 3.3)),
+    )
+
+    def candidate(bits, kind="front", label="", *, run=True):
+        made = recipe if kind == "current" else at(bits)
+        value = scan.predict(bits)
+        verified = Measured(1.1 * value, value**2) if run else None
+        return Candidate(made, bits, plan(structure, made).bytes, value, verified, kind, label)
+
+    best = candidate(optimum(scan, budget - scan.fixed_bytes), "refined")
+    line = [candidate(bits, run=index % 2 == 0) for index, bits in enumerate(front(scan, 9))]
+    equal = tuple(candidate(dict.fromkeys(names, bits), "uniform", f"{bits} bits") for bits in OPTIONS[:-1])
+    points = tuple(sorted((*line, best), key=lambda one: one.bytes))
+    return Search(scan, budget, best, points, equal, candidate(scan.now, "current", "in force"), 12, 3.0)
+
+
+def shown(stream):
+    """The newest value of the tab and of the status."""
+    parts = {}
+    for changed in stream:
+        parts.update(
+            {name: value["value"] for name, value in changed.items() if name in ("decide", "status")}
+        )
+    return parts
+
+
+@pytest.fixture
+def tab(bench):
+    """A bench with the tab open; ``act`` gives the newest values, ``searched`` runs a search first."""
+
+    def build(*, searched=False, error=None):
+        built = bench()
+        list(built.actions.act("page", {"do": "ready"}))
+        built.session = built.store.of("page")
+        built.lab = built.session.lab
+
+        def search(budget, *, job):
+            if error is not None:
+                raise error
+            job.report(1, 2, "searching")
+            return make_search(built.lab.recipe, built.lab.structure, budget)
+
+        built.lab.search = search
+        built.act = lambda **message: shown(built.actions.act("page", message))
+        built.value = built.act(do="tab", value="decide")["decide"]
+        if searched:
+            built.value = built.act(do="search", budget=built.value["slider"]["value"])["decide"]
+        return built
+
+    return build
+
+
+def test_before_a_search_the_tab_says_what_it_would_do_and_offers_half_the_8_bit_size(tab):
+    bench = tab()
+    slider = bench.value["slider"]
+    assert slider["low"] < slider["value"] < slider["high"]
+    assert slider["value"] - slider["fixed"] == (slider["high"] - slider["fixed"]) // 2
+    assert "24 layers" in bench.value["message"]
+    assert bench.value["points"] == []
+    assert "integer kernels" in bench.value["latency"]
+    json.dumps(bench.value)
+
+
+def test_a_search_shows_its_front_and_leaves_the_recipe_alone(tab):
+    bench = tab(searched=True)
+    assert bench.lab.recipe == Recipe.preset("rtn")
+    assert len(bench.lab.history) == 1
+    value = bench.value
+    names = [trace["name"] for trace in value["front"]["data"]]
+    assert {"predicted", "run", "equal bits", "chosen"} <= set(names)
+    assert "rank correlation" in value["note"]
+    for trace in value["front"]["data"]:
+        for place, x in zip(trace.get("customdata", []), trace["x"], strict=False):
+            assert value["points"][int(place)]["bytes"] == pytest.approx(1e6 * x)
+    json.dumps(value)
+
+
+def test_a_point_becomes_the_recipe_everything_follows_and_undo_takes_it_back(tab):
+    bench = tab(searched=True)
+    bench.lab.calls.clear()
+    search = bench.session.results.search
+    place = next(index for index, one in enumerate(search.distinct) if one.kind == "refined")
+    value = bench.act(do="candidate", place=place, bytes=search.distinct[place].bytes)["decide"]
+    assert bench.lab.recipe == search.chosen.recipe
+    assert value["now"] == place
+    assert {"compare", "evaluate", "diagnose"} <= set(bench.lab.calls)
+    value = bench.act(do="undo")["decide"]
+    assert bench.lab.recipe == search.sensitivity.recipe
+    assert value["points"], "the front outlives an edit"
+
+
+def test_a_point_of_a_front_that_was_replaced_loads_nothing(tab):
+    bench = tab(searched=True)
+    bench.act(do="candidate", place=0, bytes=1)
+    bench.act(do="candidate", place=999, bytes=1)
+    assert bench.lab.recipe == Recipe.preset("rtn")
+
+
+def test_another_method_in_force_is_said(tab):
+    bench = tab(searched=True)
+    value = bench.act(do="preset", name="quarot", weights=4, activations=4)["decide"]
+    assert "Search again" in value["note"]
+    value = bench.act(do="undo")["decide"]
+    assert "Search again" not in value["note"]
+
+
+def test_layers_are_ranked_worst_at_the_top_under_their_short_names(tab):
+    bench = tab(searched=True)
+    value = bench.act(do="decide", name="shows", value="layers")["decide"]
+    (trace,) = value["bars"]["data"]
+    assert trace["x"] == sorted(trace["x"])
+    assert trace["customdata"][-1] == bench.session.results.search.sensitivity.ranked(4)[0][0]
+    assert any("global" in name and "·" in name for name in trace["y"])
+    assert value["bits"] == "4"
+    value = bench.act(do="decide", name="bits", value="2")["decide"]
+    assert value["bars"]["data"][0]["x"][-1] > trace["x"][-1]
+
+
+def test_two_recipes_are_compared_layer_by_layer(tab):
+    bench = tab(searched=True)
+    search = bench.session.results.search
+    place = next(index for index, one in enumerate(search.distinct) if one.kind == "refined")
+    bench.act(do="decide", name="right", value=f"point:{place}")
+    value = bench.act(do="decide", name="shows", value="differences")["decide"]
+    changed = [name for name, bits in search.chosen.bits.items() if bits != 4]
+    assert [row["layer"] for row in value["differences"]["rows"]] == changed
+    assert {choice["id"] for choice in value["choices"]} >= {"state:0", "now", f"point:{place}"}
+    value = bench.act(do="decide", name="right", value="state:77")["decide"]
+    assert value["right"] == "now"
+    assert value["differences"]["summary"] == "The same recipe on both sides."
+
+
+def test_differences_say_bits_size_and_rules(tab):
+    structure, recipe = tab().lab.structure, Recipe.preset("rtn", weights=4, activations=8)
+    name = next(iter(structure.layers))
+    found = differences(recipe, recipe.set(name, keep=True), structure)
+    (row,) = found["rows"]
+    assert (row["layer"], row["left"], row["right"]) == (name, "W4A8", "16")
+    assert row["bytes"] > 0
+    assert "1 layer of other bits: 0 smaller, 1 larger" in found["summary"]
+    assert any("keep" in line for line in found["lines"])
+    other = differences(recipe, Recipe.preset("quarot", weights=4, activations=8), structure)
+    assert other["rows"] == []
+    assert "the same bits in every layer" in other["summary"]
+    assert "rtn W4A8 → quarot W4A8" in other["summary"]
+
+
+def test_a_drift_is_the_measured_one_where_the_recipe_was_run(tab):
+    search = tab(searched=True).session.results.search
+    for one in search.distinct:
+        assert drift(one) == (one.predicted if one.verified is None else one.verified.drift)
+
+
+def test_a_search_that_fails_says_why_and_the_tab_stays(tab):
+    bench = tab(error=RecipeError("the smallest recipe has 9 MB", place="budget", remedy="Ask for more."))
+    parts = bench.act(do="search", budget=10)
+    assert "smallest" in parts["status"]["message"]["problem"]
+    assert parts["decide"]["points"] == []
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"do": "search"},
+        {"do": "search", "budget": "50%"},
+        {"do": "search", "budget": -1},
+        {"do": "search", "budget": 10**30},
+        {"do": "search", "budget": True},
+        {"do": "candidate", "place": "x"},
+        {"do": "candidate", "place": -1, "bytes": 3},
+        {"do": "decide", "name": "shows", "value": "everything"},
+        {"do": "decide", "name": "bits", "value": "-1"},
+        {"do": "decide", "name": "left", "value": "x" * 99},
+        {"do": "decide", "name": [], "value": {}},
+    ],
+)
+def test_nonsense_from_a_page_changes_nothing(tab, message):
+    bench = tab()
+    before = bench.session.view.decide
+    list(bench.actions.act("page", message))
+    assert bench.session.view.decide == before
+    assert bench.session.results.search is None
+    assert bench.lab.recipe == Recipe.preset("rtn")
+
+
+def test_a_search_outlives_another_scene_but_not_another_model(tab):
+    bench = tab(searched=True)
+    search = bench.session.results.search
+    bench.act(do="scene", value="room 2")
+    assert bench.session.results.search is search, "it was measured on calibration scenes"
+    bench.act(do="model", value="mini-outliers")
+    assert bench.session.results.search is None
+
+
+def test_the_tab_says_that_a_search_runs_only_while_one_does(tab):
+    bench = tab(error=RecipeError("planted"))
+
+    def said(**message):
+        stream = bench.actions.act("page", message)
+        return [parts["decide"]["value"]["message"] for parts in stream if "decide" in parts]
+
+    waiting = "The front appears here when the work is done"
+    assert said(do="search", budget=bench.value["slider"]["value"])[0].startswith(waiting)
+    others = said(do="scene", value="room 2")
+    assert others
+    assert not any(text.startswith(waiting) for text in others), "other work finds no front"
