@@ -1,13 +1,14 @@
-"""The lab in a notebook: `bench`, `map`, `layer` and `compare` show one `Lab`. Importing it loads no toolkit."""
+"""The lab in a notebook: `bench`, `map`, `layer`, `compare`, `table`, `front`. Importing it loads no toolkit."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quantlab.engine.search_record import Search
     from quantlab.lab import Lab
 
-__all__ = ["bench", "compare", "layer", "map"]
+__all__ = ["bench", "compare", "front", "layer", "map", "table"]
 
 
 def bench(lab: Lab) -> Any:
@@ -57,6 +58,9 @@ def layer(lab: Lab, name: str = "") -> Any:
 def compare(lab: Lab, *, scene: int = 0) -> Any:
     """Full precision and quantized clouds under one camera, with the numbers below.
 
+    A region drawn in them with the lasso is asked who is to blame: the layers that damage it most are listed below the
+    clouds, each with buttons that restore it or give it more bits.
+
     Args:
         lab: What to look at.
         scene: Which of ``lab.evaluation``.
@@ -64,3 +68,29 @@ def compare(lab: Lab, *, scene: int = 0) -> Any:
     from quantlab.widgets.grid import compare_widget
 
     return compare_widget(lab, scene)
+
+
+def table(lab: Lab) -> Any:
+    """All layers with their settings, tails and TRE: filter, sort, and change cells in place.
+
+    A change is one step of the recipe and can be undone; set "a change holds for" to all layers shown, and it is
+    written for every layer the filter leaves. A click on a row selects the layer for the other widgets of ``lab``.
+
+    Args:
+        lab: What to look at.
+    """
+    from quantlab.widgets.grid import table_widget
+
+    return table_widget(lab)
+
+
+def front(lab: Lab, search: Search) -> Any:
+    """Size against drift of the recipes a search considered; a click on a point loads its recipe.
+
+    Args:
+        lab: What the recipes are loaded into.
+        search: From ``lab.search()``.
+    """
+    from quantlab.widgets.grid import front_widget
+
+    return front_widget(lab, search)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 APPLY_TO = {"this layer": "layer", "its kind": "kind", "its block": "block", "all in scope": "all"}
+CHOOSE = "choose …"
+PRESET_HELP = "A published method as a whole recipe; it replaces the one in force, and undo takes it back."
 BIT_CHOICES = [(str(bits), bits) for bits in BITS]
 
 
@@ -119,7 +121,7 @@ class RecipeBar:
     def __init__(self, desk: Desk, tell: Tell) -> None:
         self._desk, self._tell = desk, tell
         self._preset = _dropdown(
-            "preset", [("choose …", ""), *[(name.replace("_", " "), name) for name in PRESETS]], ""
+            "preset", [(CHOOSE, ""), *[(preset.label, name) for name, preset in PRESETS.items()]], PRESET_HELP
         )
         self._bits = _dropdown("bits", [(f"W{n}A{n}", n) for n in (3, 4, 6, 8)], "Bits of the preset.")
         self._bits.value = 4
@@ -144,6 +146,7 @@ class RecipeBar:
 
     def _load(self) -> None:
         name, bits = self._preset.value, self._bits.value
+        self._preset.tooltip = PRESETS[name].help if name else PRESET_HELP
         if not name:
             return
 

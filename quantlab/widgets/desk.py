@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from quantlab.errors import JobCancelledError, QuantLabError
 from quantlab.figures.readable import duration
 from quantlab.jobs import Job
+from quantlab.views.names import short_text
 
 if TYPE_CHECKING:
     from quantlab.lab import Lab
+    from quantlab.models.structure import Structure
 
 REPORT_SECONDS = 0.2
 
@@ -24,6 +26,9 @@ class View(Protocol):
     rank: int
     stale: bool
     follows_selection: bool
+
+    def settle(self) -> None:
+        """Show what can be known without measuring anything. Any thread."""
 
     def update(self, job: Job) -> None:
         """Measure what it shows, and show it. Any thread."""
@@ -50,6 +55,7 @@ class Desk:
         self._waiting = False
         self._job: Job | None = None
         self._thread: threading.Thread | None = None
+        self._aside: Job | None = None
         lab.subscribe(self._lab_changed)
 
     @classmethod
@@ -84,6 +90,7 @@ class Desk:
         Returns:
             What was wrong with it (the recipe is then as it was), or "".
         """
+        self._end_aside()
         self._editing.on = True
         try:
             change()
@@ -102,6 +109,8 @@ class Desk:
 
     def refresh(self) -> None:
         """Bring what is stale up to date now; where that would be slow, say so and wait for ``run``."""
+        for view in self._stale():
+            self._guarded(view, view.settle)
         if self.lab.interactive:
             self._work(Job())
             return
@@ -116,10 +125,26 @@ class Desk:
         self._thread = threading.Thread(target=self._work, args=(Job(),), daemon=True)
         self._thread.start()
 
+    def aside(self, view: View, work: Callable[[Job], None]) -> None:
+        """Carry out a longer work of one view in a thread of its own; the next change or the next such work ends it."""
+        self._end_aside()
+        job = self._aside = Job(_Teller(view, self.lab.structure))
+
+        def run() -> None:
+            self._guarded(view, lambda: work(job), status="measuring …")
+
+        threading.Thread(target=run, daemon=True).start()
+
     def stop(self) -> None:
         """Ask the running work to end; what was shown before stays."""
+        self._end_aside()
         if self._job is not None:
             self._job.cancel()
+
+    def _end_aside(self) -> None:
+        if self._aside is not None:
+            self._aside.cancel()
+            self._aside = None
 
     def _lab_changed(self, *_details: object) -> None:
         if getattr(self._editing, "on", False):
@@ -153,14 +178,23 @@ class Desk:
                 self._job = None
 
     def _update(self, view: View, job: Job) -> None:
-        """Update one view; what goes wrong is told in it, and the others go on."""
-        job._listener = _Teller(view)  # noqa: SLF001
-        view.tell(status="measuring …")
+        """Update one view; what was left undone stays stale, and what another thread changes meanwhile makes it so."""
+        job._listener = _Teller(view, self.lab.structure)  # noqa: SLF001
+        view.stale, done = False, False
         try:
-            view.update(job)
+            done = self._guarded(view, lambda: view.update(job), status="measuring …")
+        finally:
+            view.stale |= not done
+
+    def _guarded(self, view: View, work: Callable[[], None], *, status: str = "") -> bool:
+        """Do something for one view; what goes wrong is told in it, and the others go on. False: it was stopped."""
+        if status:
+            view.tell(status=status)
+        try:
+            work()
         except JobCancelledError:
             view.tell(status="stopped; this is the state before")
-            return
+            return False
         except KeyboardInterrupt:
             view.tell(status="interrupted; this is the state before")
             raise
@@ -169,16 +203,18 @@ class Desk:
         except Exception as error:  # noqa: BLE001 - a failing view never blanks the page
             view.tell(error=f"This is a bug in QuantLab: {type(error).__name__}: {error}")
         else:
-            view.tell(error="")
-        view.stale = False
-        view.tell(status="")
+            if status:
+                view.tell(error="")
+        if status:
+            view.tell(status="")
+        return True
 
 
 class _Teller:
     """Shows a job's progress in a view, a few times a second."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    def __init__(self, view: View, structure: Structure) -> None:
+        self._view, self._structure = view, structure
         self._last = time.monotonic()
 
     def __call__(self, job: Any) -> None:
@@ -186,4 +222,5 @@ class _Teller:
             self._last = time.monotonic()
             progress = job.progress
             share = f" {progress.done}/{progress.total}" if progress.total else ""
-            self._view.tell(status=f"{progress.text or 'measuring'}{share} …")
+            text = short_text(progress.text, self._structure) or "measuring"
+            self._view.tell(status=f"{text}{share} …")

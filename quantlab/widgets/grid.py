@@ -1,4 +1,4 @@
-"""The four widgets of the public surface, put together from the views. It measures and draws nothing itself."""
+"""The widgets of the public surface, put together from the views. It measures and draws nothing itself."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import ipywidgets as w
 
 from quantlab import figures
 from quantlab.errors import RecipeError
+from quantlab.widgets.clouds_view import ComparePane
 from quantlab.widgets.desk import Desk
-from quantlab.widgets.views import COLOURS, BarView, ComparePane, LayerPane, MapPane, Shown
+from quantlab.widgets.front_view import FrontView
+from quantlab.widgets.layer_view import LayerPane
+from quantlab.widgets.table_view import TableView
+from quantlab.widgets.views import COLOURS, BarView, MapPane, Shown
 
 if TYPE_CHECKING:
+    from quantlab.engine.search_record import Search
     from quantlab.lab import Lab
 
 
@@ -64,6 +69,20 @@ def compare_widget(lab: Lab, scene: int) -> Any:
     """The clouds; see `quantlab.widgets.compare`."""
     desk = Desk.of(lab)
     view = ComparePane(desk, scene)
+    return _opened(desk, view.widget, [view])
+
+
+def table_widget(lab: Lab) -> Any:
+    """The table with the recipe bar above it; see `quantlab.widgets.table`."""
+    desk = Desk.of(lab)
+    bar, view = BarView(desk), TableView(desk)
+    return _opened(desk, w.VBox([bar.widget, view.widget]), [bar, view])
+
+
+def front_widget(lab: Lab, search: Search) -> Any:
+    """The front of a search; see `quantlab.widgets.front`."""
+    desk = Desk.of(lab)
+    view = FrontView(desk, search)
     return _opened(desk, view.widget, [view])
 
 

@@ -16,10 +16,17 @@ from typing import Any, NamedTuple
 import anywidget
 import traitlets
 
+from quantlab import figures
 from quantlab.figures import CONFIG, DARK, LIGHT
 
 STATIC = Path(__file__).parent / "static"
-MODULES_OF_SLOT: Mapping[str, str] = {"figure": "plotly", "clouds": "viewer"}
+MODULES_OF_SLOT: Mapping[str, tuple[str, ...]] = {
+    "figure": ("plotly", "plot_export"),
+    "clouds": ("viewer",),
+    "table": ("table",),
+    "recipe": ("recipe",),
+    "suspects": ("suspects",),
+}
 Event = Callable[[Mapping[str, Any]], None]
 
 
@@ -33,7 +40,7 @@ class Code(NamedTuple):
 
 @cache
 def code(name: str) -> Code:
-    """The script of one module: "plotly" and "viewer" from their packages, "views" from here."""
+    """The script of one module: those of plotly, figures and the viewer from their packages, the others from here."""
     source = _source(name)
     key = f"{name}-{len(source)}-{zlib.crc32(source):08x}"
     return Code(key, "commonjs" if name == "plotly" else "esm", zlib.compress(source, 6))
@@ -48,14 +55,16 @@ def _source(name: str) -> bytes:
         from quantlab.viewer.embed import esm_path
 
         return esm_path().read_bytes()
-    return (STATIC / "views.js").read_bytes()
+    folder = Path(figures.__file__).parent / "static" if name == "plot_export" else STATIC
+    return (folder / f"{name}.js").read_bytes()
 
 
 class Pane(anywidget.AnyWidget):
     """A stack of slots that show plain data.
 
     Args:
-        slots: What it shows from top to bottom: "title", "figure", "clouds", "numbers", "rows", "words".
+        slots: What it shows from top to bottom: "title", "figure", "clouds", "numbers", "rows", "words", "table",
+            "recipe", "suspects".
         on_event: Called with what a person did in it, as ``{"type": "select", "name": ...}``. Untrusted.
     """
 
@@ -65,7 +74,8 @@ class Pane(anywidget.AnyWidget):
     needs = traitlets.Dict().tag(sync=True)
 
     def __init__(self, slots: Sequence[str], *, on_event: Event | None = None) -> None:
-        names = ["views", *dict.fromkeys(MODULES_OF_SLOT[slot] for slot in slots if slot in MODULES_OF_SLOT)]
+        asked = [name for slot in slots for name in MODULES_OF_SLOT.get(slot, ())]
+        names = ["views", *dict.fromkeys(asked)]
         super().__init__(slots=list(slots), needs={name: code(name).key for name in names})
         self._shown: dict[str, tuple[Any, list[bytes]]] = {}
         self._opened = False
@@ -77,7 +87,8 @@ class Pane(anywidget.AnyWidget):
         """Put data into a slot, now and whenever the page draws this pane again.
 
         Args:
-            slot: One of the slots, or "status" or "error" (a sentence; "" takes it away).
+            slot: One of the slots, or "status" or "error" (a sentence; "" takes it away), or "selected" (the
+                layer a table marks).
             data: What JSON can say; texts are shown as text, never as markup.
             buffers: Binary data that goes with it.
         """
@@ -115,6 +126,6 @@ class Pane(anywidget.AnyWidget):
         self.send({"show": slot, "data": data}, buffers or None)
 
 
-def figure_data(figure: Mapping[str, Any], height: int) -> dict[str, Any]:
-    """A figure as a pane's slot takes it; ``height`` in pixels."""
-    return {"figure": figure, "config": CONFIG, "height": height}
+def figure_data(figure: Mapping[str, Any], height: int, name: str) -> dict[str, Any]:
+    """A figure as a pane's slot takes it; ``height`` in pixels, ``name`` for the files it is exported to."""
+    return {"figure": figure, "config": CONFIG, "height": height, "name": name}

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -26,105 +21,15 @@ CURVE = """() => [...document.querySelectorAll('.ql-figure')].map((figure) => fi
 
 
 @pytest.fixture(scope="module")
-def notebook(browser: Any, jupyterlab: str, jupyter_folder: Path) -> Iterator[Notebook]:
+def notebook(open_notebook: Any) -> Any:
     """A notebook whose cells have run, in a page 1280 pixels wide."""
-    path = jupyter_folder / "bench.ipynb"
-    write(path, CELLS)
-    context = browser.new_context(viewport={"width": 1280, "height": 1900})
-    opened = Notebook(context, f"{jupyterlab}/lab/tree/{path.name}", path)
-    opened.run_all()
+    opened = open_notebook("bench", CELLS, height=1900)
     opened.await_clouds()
     opened.page.wait_for_function("() => document.querySelectorAll('.ql-figure .main-svg').length >= 3")
-    yield opened
-    context.close()
+    return opened
 
 
-def write(path: Path, cells: list[str]) -> None:
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    book.metadata["kernelspec"] = kernel
-    nbformat.write(book, path)
-
-
-class Notebook:
-    """A notebook in a page; ``trouble`` collects requests to elsewhere and script errors."""
-
-    def __init__(self, context: Any, address: str, path: Path) -> None:
-        self.path = path
-        self.trouble: list[str] = []
-        context.route("**/*", self._gate)
-        self.page = context.new_page()
-        self.page.on("pageerror", lambda error: self.trouble.append(f"script error: {error}"))
-        self.page.goto(address)
-        self.page.wait_for_selector(".jp-Notebook", timeout=60_000)
-        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
-        self.page.keyboard.press("Control+b")  # the file browser takes room from the notebook
-
-    def _gate(self, route: Any) -> None:
-        if re.match(r"(https?|wss?)://(127\.0\.0\.1|localhost)[:/]|data:|blob:", route.request.url):
-            route.continue_()
-        else:
-            self.trouble.append(f"request left this machine: {route.request.url[:200]}")
-            route.abort()
-
-    def menu(self, name: str, entry: str) -> None:
-        self.page.get_by_role("menuitem", name=name, exact=True).click()
-        self.page.get_by_text(entry, exact=True).click()
-
-    def run_all(self) -> None:
-        """Run every cell to its end; a page that is still connecting to its kernel drops some or all of the cells."""
-        for _ in range(6):
-            self.menu("Run", "Run All Cells")
-            if self._seen_running() and all(re.search(r"\d", text) for text in self._prompts_at_rest()):
-                return
-        pytest.fail(f"JupyterLab did not run all cells: {self._prompts()}")
-
-    def _prompts(self) -> list[str]:
-        return [str(text) for text in self.page.locator(".jp-InputPrompt").all_inner_texts()]
-
-    def _seen_running(self) -> bool:
-        for _ in range(30):
-            if any("*" in text for text in self._prompts()):
-                return True
-            self.page.wait_for_timeout(50)
-        return False
-
-    def _prompts_at_rest(self) -> list[str]:
-        return until(self._prompts, lambda texts: not any("*" in text for text in texts), seconds=90)
-
-    def await_clouds(self) -> None:
-        """Until both clouds are there; what the page says instead, when they do not come."""
-        there = f"() => document.querySelector('.ql-clouds') && ({POINTS})() > 0"
-        try:
-            self.page.wait_for_function(there, timeout=90_000)
-        except Exception:  # noqa: BLE001 - whatever playwright raises
-            pytest.fail(
-                f"no clouds; the notebook says {self.page.locator('.jp-Notebook').inner_text()[-1500:]}"
-            )
-
-    def control(self, label: str) -> Any:
-        """The first control of this label."""
-        return self.page.locator(".ql-controls").get_by_label(label, exact=True).first
-
-    def select(self, label: str, option: str) -> None:
-        self.control(label).select_option(option)
-
-    def until_other(self, script: str, before: object) -> Any:
-        """What ``script`` gives as soon as it is not ``before``."""
-        return until(lambda: self.page.evaluate(script), lambda value: value != before)
-
-
-def until(read: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float = 30) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = read()
-        if wanted(value):
-            return value
-        time.sleep(0.1)
-    pytest.fail(f"still {str(read())[:200]}")
-
-
-def test_figures_and_clouds_are_drawn_and_nothing_left_the_machine(notebook: Notebook) -> None:
+def test_figures_and_clouds_are_drawn_and_nothing_left_the_machine(notebook: Any) -> None:
     page = notebook.page
     assert page.locator(".ql-bench .ql-figure .heatmaplayer image").count() == 1
     assert page.evaluate(POINTS) > 10_000
@@ -133,7 +38,7 @@ def test_figures_and_clouds_are_drawn_and_nothing_left_the_machine(notebook: Not
     assert notebook.trouble == []
 
 
-def test_a_control_changes_the_histogram_the_clouds_and_the_numbers(notebook: Notebook) -> None:
+def test_a_control_changes_the_histogram_the_clouds_and_the_numbers(notebook: Any) -> None:
     page = notebook.page
     curve, cloud = page.evaluate(CURVE), page.evaluate(SCREENSHOT)
     number = page.locator(".ql-bench .ql-number strong").first.inner_text()
@@ -142,29 +47,45 @@ def test_a_control_changes_the_histogram_the_clouds_and_the_numbers(notebook: No
     notebook.select("A bits", "3")
     notebook.until_other(CURVE, curve)
     notebook.until_other(SCREENSHOT, cloud)
-    until(page.locator(".ql-bench .ql-number strong").first.inner_text, lambda now: now != number)
+    notebook.until(page.locator(".ql-bench .ql-number strong").first.inner_text, lambda now: now != number)
     page.get_by_role("button", name="undo").click()
-    until(lambda: page.evaluate(CURVE), lambda now: now == curve)
+    notebook.until(lambda: page.evaluate(CURVE), lambda now: now == curve)
     assert notebook.control("A bits").input_value() == "4"
 
 
-def test_a_click_on_the_map_selects_the_layer_in_every_widget(notebook: Notebook) -> None:
+def test_the_slider_moves_the_histogram(notebook: Any) -> None:
+    page = notebook.page
+    plain = page.evaluate(CURVE)
+    page.locator(".ql-bench .widget-checkbox", has_text="smoothing").locator("input").check()
+    handle = page.locator(".ql-bench .noUi-handle")
+    notebook.until(page.locator(".ql-bench [disabled].noUi-target").count, lambda count: count == 0)
+    curve = notebook.until_other(CURVE, plain)
+    handle.focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    notebook.until_other(CURVE, curve)
+    notebook.until(page.locator(".ql-bench .widget-readout").inner_text, lambda text: text == "0.70")
+    page.locator(".ql-bench .widget-checkbox", has_text="smoothing").locator("input").uncheck()
+
+
+def test_a_click_on_the_map_selects_the_layer_in_every_widget(notebook: Any) -> None:
     page = notebook.page
     title = page.locator(".ql-bench .ql-full")
     before = title.inner_text()
-    page.locator(".ql-bench .ql-row").nth(5).click()
-    clicked = page.locator(".ql-bench .ql-row").nth(5).get_attribute("title")
-    until(title.inner_text, lambda now: now == clicked)
-    assert clicked != before
+    # By name, not by place: the list may still be sorted anew by what the test before measured.
+    names = [row.get_attribute("title") for row in page.locator(".ql-bench .ql-row").all()]
+    clicked = next(name for name in reversed(names) if name != before)
+    page.locator(f".ql-bench .ql-row[title='{clicked}']").click()
+    notebook.until(title.inner_text, lambda now: now == clicked)
     plot = page.locator(".ql-bench .ql-figure").first.locator(".nsewdrag").bounding_box()
     page.mouse.click(plot["x"] + 8, plot["y"] + 8)
-    now = until(title.inner_text, lambda now: now != clicked)
+    now = notebook.until(title.inner_text, lambda now: now != clicked)
     other = page.locator(".ql-pane").last
-    until(lambda: other.locator(".ql-row[aria-pressed=true]").count(), lambda count: count <= 1)
+    notebook.until(lambda: other.locator(".ql-row[aria-pressed=true]").count(), lambda count: count <= 1)
     assert now.startswith("aggregator.")
 
 
-def test_dragging_turns_the_camera_and_new_clouds_keep_it(notebook: Notebook) -> None:
+def test_dragging_turns_the_camera_and_new_clouds_keep_it(notebook: Any) -> None:
     page = notebook.page
     before = page.evaluate(CAMERA)
     box = page.locator(".ql-clouds").bounding_box()
@@ -180,7 +101,7 @@ def test_dragging_turns_the_camera_and_new_clouds_keep_it(notebook: Notebook) ->
     assert page.evaluate(CAMERA) == pytest.approx(turned)
 
 
-def test_keys_in_the_viewer_are_no_commands_to_the_notebook(notebook: Notebook) -> None:
+def test_keys_in_the_viewer_are_no_commands_to_the_notebook(notebook: Any) -> None:
     page = notebook.page
     cells = page.locator(".jp-Cell").count()
     box = page.locator(".ql-clouds").bounding_box()
@@ -191,7 +112,7 @@ def test_keys_in_the_viewer_are_no_commands_to_the_notebook(notebook: Notebook) 
     assert page.locator(".jp-Cell").count() == cells
 
 
-def test_the_dark_theme_is_followed(notebook: Notebook) -> None:
+def test_the_dark_theme_is_followed(notebook: Any) -> None:
     page = notebook.page
     ink = "() => getComputedStyle(document.querySelector('.ql-pane .ql-heading')).color"
     light = page.evaluate(ink)
@@ -200,32 +121,24 @@ def test_the_dark_theme_is_followed(notebook: Notebook) -> None:
     text = "() => document.querySelector('.ql-figure .xtick text, .ql-figure .ytick text').style.fill"
     assert page.evaluate(text) == "rgb(151, 163, 173)"
     page.evaluate("() => { document.body.dataset.jpThemeLight = 'true'; }")
-    until(lambda: page.evaluate(ink), lambda now: now == light)
+    notebook.until(lambda: page.evaluate(ink), lambda now: now == light)
 
 
-def test_a_saved_notebook_is_small_even_with_the_state_of_its_widgets(notebook: Notebook) -> None:
-    notebook.menu("Settings", "Save Widget State Automatically")
-    for _ in range(5):  # the setting takes a moment before a save heeds it
-        notebook.page.wait_for_timeout(1000)
-        notebook.menu("File", "Save Notebook")
-        notebook.page.wait_for_timeout(1000)
-        saved = notebook.path.read_text()
-        if "widget-state+json" in saved:
-            break
-    assert "widget-state+json" in saved
+def test_a_saved_notebook_is_small_even_with_the_state_of_its_widgets(notebook: Any) -> None:
+    saved = notebook.saved_with_state()
     assert notebook.path.stat().st_size < 500_000
     assert len(json.loads(saved)["metadata"]["widgets"]) == 1
 
 
-def test_a_restarted_kernel_leaves_a_page_that_says_what_to_do(notebook: Notebook) -> None:
+def test_a_restarted_kernel_leaves_a_page_that_says_what_to_do(notebook: Any) -> None:
     page = notebook.page
     notebook.menu("Kernel", "Restart Kernel…")
     page.locator(".jp-Dialog .jp-mod-accept").click()
     notice = page.locator(".ql-notice").first
-    until(notice.inner_text, lambda text: "run the cell again" in text)
+    notebook.until(notice.inner_text, lambda text: "run the cell again" in text)
     assert page.evaluate(POINTS) > 0
     page.locator(".ql-row").first.click()
     notebook.run_all()
     notebook.await_clouds()
-    until(lambda: page.locator(".ql-notice:visible").count(), lambda count: count == 0)
+    notebook.until(lambda: page.locator(".ql-notice:visible").count(), lambda count: count == 0)
     assert notebook.trouble == []

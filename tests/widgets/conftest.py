@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from quantlab.calibration.profile import LayerProfile, Profile, TokenStats
+from quantlab.engine.blame_record import Blame, Suspect, ranked
 from quantlab.engine.comparison import Comparison
 from quantlab.engine.diagnosis import Diagnosis
 from quantlab.engine.evaluation import Drift, Evaluation
@@ -59,11 +61,15 @@ def _stats(spread: float) -> TokenStats:
 class FakeLab:
     """Everything at once; ``costs`` lists what was asked for, ``trouble`` is raised by the next measurement."""
 
+    name = "mini"
+
     def __init__(self, *, interactive: bool = True) -> None:
         self.structure = _structure()
         self.interactive = interactive
         self.costs: list[str] = []
         self.trouble: BaseException | None = None
+        self.pause = threading.Event()
+        self.pause.set()
         self._history = History((Recipe.preset("rtn"),))
         self._listeners: list[Callable[[Recipe], object]] = []
 
@@ -147,7 +153,7 @@ class FakeLab:
         }
         return Diagnosis(errors, {})
 
-    def layer(self, name: str) -> LayerView:
+    def layer(self, name: str, job: Job | None = None) -> LayerView:
         self._cost("layer")
         bits = self._bits(name)
         return LayerView(
@@ -188,6 +194,25 @@ class FakeLab:
         right = Prediction(images, moved, left.confidence, moved[..., 2], pose, lens)
         errors = np.linalg.norm(moved - points, axis=-1)
         return Comparison(left, right, errors, 1.0, float(errors.mean()))
+
+    def blame(
+        self, region: Any, scene: int = 0, *, verify: int = 8, found: Any = None, job: Job | None = None
+    ) -> Blame:
+        """The larger the index of a block, the more its layers are to blame; ``pause`` is waited for in between."""
+        self._cost(f"blame {int(region.sum())}", job)
+        names = [name for name in self.structure.layers if not self.recipe.layer(name, self.structure).keep]
+        layers = self.structure.layers
+        suspects = tuple(Suspect(name, 0.001 * (layers[name].index + 1)) for name in names)
+        blame = Blame(scene, int(region.sum()), 0.02, ranked(suspects), luck=0.001)
+        for suspect in blame.worst(verify):
+            if found is not None:
+                found(blame)
+            if not self.pause.wait(20):
+                raise TimeoutError
+            if job is not None:
+                job.check()
+            blame = blame.with_verified({suspect.name: 0.001 + (suspect.estimate or 0.0)})
+        return blame
 
     def _error(self) -> float:
         return float(np.mean([1 / self._bits(name) for name in self.structure.layers]) / 10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from quantlab import widgets
 from quantlab.engine.recipe import Recipe
+from quantlab.figures.readable import short
 from quantlab.lab import Lab
 from quantlab.widgets.desk import Desk
 
@@ -80,3 +83,55 @@ def test_an_interrupted_cell_leaves_no_hook_behind_and_the_next_one_works(call: 
     assert Desk.of(lab)._views == []
     widgets.bench(lab)
     assert all(view.pane.shown("status") == "" for view in Desk.of(lab)._views)
+
+
+def test_two_front_ends_on_one_lab_from_threads_end_at_the_same_recipe_and_numbers() -> None:
+    lab = open_lab()
+    widgets.bench(lab)
+    trouble: list[str] = []
+
+    def edits(layer: str) -> None:
+        steps = (partial(lab.set, layer, weights=bits) for bits in (8, 3, 6, 5))
+        trouble.extend(Desk.of(lab).edit(step) for step in steps)
+
+    threads = [threading.Thread(target=edits, args=(name,)) for name in ("layers.0", "layers.2")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert set(trouble) == {""}
+    assert [lab.recipe.layer(name, lab.structure).weights for name in ("layers.0", "layers.2")] == [5, 5]
+    views = Desk.of(lab)._views
+    assert [(view.stale, view.pane.shown("error"), view.pane.shown("status")) for view in views] == [
+        (False, "", "")
+    ] * 4
+    shown, view = views[1].pane.shown("words")["sentences"][-1], lab.layer(views[1].name)
+    assert shown.startswith(f"Relative output error {short(view.output_error)}")
+    assert hooks(lab.model) == 0
+
+
+def test_another_thread_may_change_the_lab_while_a_widget_measures() -> None:
+    lab = open_lab()
+    widgets.table(lab)
+    thread = threading.Thread(target=lambda: [lab.set("*", weights=bits) for bits in (8, 6, 3)])
+    thread.start()
+    for bits in (5, 7):
+        lab.set("layers.0", activations=bits)
+    thread.join(60)
+    table = Desk.of(lab)._views[-1].pane.shown("table")
+    layer = lab.recipe.layer("layers.0", lab.structure)
+    assert (layer.weights, layer.activations) == (3, 7)
+    assert table["rows"][0]["values"][2:4] == [3, 7]
+
+
+def test_a_cell_interrupted_while_the_table_measures_leaves_the_lab_as_it_was() -> None:
+    lab = open_lab(predict := Interrupting(0))
+    widgets.table(lab)
+    before = [row["values"] for row in Desk.of(lab)._views[-1].pane.shown("table")["rows"]]
+    predict.left = 1
+    with pytest.raises(KeyboardInterrupt):
+        lab.set("*", rotation="hadamard", smoothing=0.5)
+    assert hooks(lab.model) == 0
+    lab.undo()
+    assert [row["values"] for row in Desk.of(lab)._views[-1].pane.shown("table")["rows"]] == before

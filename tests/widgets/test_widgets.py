@@ -13,9 +13,11 @@ import pytest
 
 from quantlab import widgets
 from quantlab.errors import NumericError, RecipeError
+from quantlab.widgets.clouds_view import ComparePane
 from quantlab.widgets.desk import Desk
+from quantlab.widgets.layer_view import LayerPane
 from quantlab.widgets.pane import Pane, code
-from quantlab.widgets.views import ComparePane, LayerPane, MapPane
+from quantlab.widgets.views import MapPane
 
 FC2 = "aggregator.global_blocks.1.mlp.fc2"
 QKV = "aggregator.frame_blocks.0.attn.qkv"
@@ -183,6 +185,17 @@ def test_a_failed_measurement_is_told_where_it_failed_and_the_rest_goes_on(
     assert find(lab, ComparePane).pane.shown("error") == ""
     lab.undo()
     assert find(lab, LayerPane).pane.shown("error") == ""
+
+
+def test_a_cloud_that_collapsed_is_said_in_its_place_and_the_numbers_come(
+    lab: Any, nan: NumericError
+) -> None:
+    lab.trouble = nan
+    widgets.compare(lab)
+    view = find(lab, ComparePane)
+    assert view.pane.shown("clouds")["message"] == str(nan)
+    assert view.pane.shown("numbers")
+    assert view.pane.shown("error") == ""
 
 
 def test_a_bug_in_one_view_never_blanks_the_others(lab: Any) -> None:

@@ -6,11 +6,14 @@ export function open(root, context) {
   const error = make("p", "ql-error");
   error.setAttribute("role", "alert");
   root.append(status, error);
-  const slots = Object.fromEntries(context.slots.map((name) => [name, new KINDS[name](root, context, themes)]));
+  const tools = { ...context, make };
+  const slot = (name) => new (KINDS[name] ?? context.modules[name].Slot)(root, tools, themes);
+  const slots = Object.fromEntries(context.slots.map((name) => [name, slot(name)]));
   const show = (content, buffers) => {
     if (content.palettes) themes.setPalettes(content.palettes);
     if (content.show === "status") say(status, content.data);
     else if (content.show === "error") say(error, content.data);
+    else if (content.show === "selected") slots.table?.select(content.data);
     else slots[content.show]?.show(content.data, buffers);
   };
   say(status, "");
@@ -87,9 +90,9 @@ class Themes {
 /** One plotly figure, updated in place, so that zoom and hidden curves stay. A click tells the cell's customdata. */
 class Figure {
   constructor(root, { modules, send }, themes) {
-    Object.assign(this, { plotly: modules.plotly, themes, send });
+    Object.assign(this, { plotly: modules.plotly, themes, send, exportable: modules.plot_export.exportable });
     this.box = make("div", "ql-figure");
-    root.append(this.box);
+    root.append(make("div", "ql-figure-frame", this.box));
     themes.onChange(() => this.#draw());
     this.sizes = new ResizeObserver(() => this.#resize());
     this.sizes.observe(this.box);
@@ -102,10 +105,11 @@ class Figure {
 
   async #draw() {
     if (!this.data) return;
-    const { figure, config, height } = this.data;
+    const { figure, config, height, name } = this.data;
     this.box.style.height = `${height}px`;
     const { data, layout } = this.themes.coloured(figure);
     await this.plotly.react(this.box, data, { ...layout, autosize: true }, config);
+    this.exportable(this.box, name, { plotly: this.plotly });
     if (this.bound) return;
     this.bound = true;
     this.box.on("plotly_click", ({ points }) => {
@@ -126,10 +130,11 @@ class Figure {
 
 /** The 3D comparison. */
 class Clouds {
-  constructor(root, { modules }, themes) {
+  constructor(root, { modules, send }, themes) {
     this.box = make("div", "ql-clouds");
     root.append(this.box);
     this.viewer = modules.viewer.mount(this.box, { theme: themes.name });
+    this.viewer.onEvent((event) => event.type === "region" && send(event));
     themes.onChange((name) => this.viewer.setTheme(name));
   }
 
@@ -172,7 +177,11 @@ class Rows {
     root.append(this.box);
   }
 
-  show({ title, rows, selected, empty }) {
+  show(data) {
+    const shown = JSON.stringify(data);
+    if (shown === this.shown) return; // a list that is rebuilt under the pointer loses its click
+    this.shown = shown;
+    const { title, rows, selected, empty } = data;
     const list = make("ol", "");
     for (const { name, label, value } of rows) {
       const button = make("button", "ql-row", make("span", "ql-row-name", label), make("span", "ql-row-value", value));
