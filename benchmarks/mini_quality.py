@@ -1,8 +1,8 @@
-"""How well the shipped `mini` reconstructs held-out rooms, with and without its view across frames.
+"""How well a shipped model reconstructs held-out rooms, with and without its view across frames.
 
-    python benchmarks/mini_quality.py [--rooms 100] [--seed 7] [--write]
+    python benchmarks/mini_quality.py [--model pi3-mini] [--rooms 100] [--seed 7] [--write]
 
-Rooms of the split "held-out" are never trained on. ``--write`` puts the figures into assets/mini.json.
+Rooms of the split "held-out" are never trained on. ``--write`` puts the figures into the model's card in assets/.
 """
 
 from __future__ import annotations
@@ -19,33 +19,35 @@ import torch
 
 import quantlab as ql
 
-CARD = Path(__file__).resolve().parent.parent / "assets" / "mini.json"
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
-def measure(count: int, seed: int) -> dict[str, dict[str, float | None]]:
+def measure(name: str, count: int, seed: int) -> dict[str, dict[str, float | None]]:
     """Scores of the full-precision model on rooms of four views, whole and with each frame alone."""
-    model = ql.load_model("mini")
+    model = ql.load_model(name)
     recipe = ql.Recipe.preset("full_precision")
     held_out = ql.rooms(count, views=4, seed=seed)
     scores = {}
-    for name, across in (("whole", True), ("each frame alone", False)):
-        model.network.aggregator.cross_frame = across
+    for case, across in (("whole", True), ("each frame alone", False)):
+        model.network.cross_frame = across
         lab = ql.Lab(model, calibration=held_out[:1], evaluation=held_out, recipe=recipe)
         truth = lab.evaluate().ground_truth
-        scores[name] = {} if truth is None else {k: v for k, v in asdict(truth).items() if v is not None}
+        scores[case] = {} if truth is None else {k: v for k, v in asdict(truth).items() if v is not None}
     return scores
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=("mini", "pi3-mini"), default="mini")
     parser.add_argument("--rooms", type=int, default=100)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--write", action="store_true", help="put the figures into assets/mini.json")
+    parser.add_argument("--write", action="store_true", help="put the figures into the card in assets/")
     args = parser.parse_args()
     started = time.perf_counter()
-    scores = measure(args.rooms, args.seed)
+    scores = measure(args.model, args.rooms, args.seed)
     quality = {
-        "command": f"python benchmarks/mini_quality.py --rooms {args.rooms} --seed {args.seed}",
+        "command": "python benchmarks/mini_quality.py "
+        f"--model {args.model} --rooms {args.rooms} --seed {args.seed}",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, torch {torch.__version__}",
         "rooms": args.rooms,
@@ -56,8 +58,9 @@ def main() -> None:
     }
     print(json.dumps(quality | {"seconds": round(time.perf_counter() - started, 1)}, indent=2))
     if args.write:
-        card = json.loads(CARD.read_text())
-        CARD.write_text(json.dumps(card | {"quality": quality}, indent=2) + "\n")
+        file = ASSETS / f"{args.model}.json"
+        card = json.loads(file.read_text())
+        file.write_text(json.dumps(card | {"quality": quality}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ something missing that the lab needs; 130 interrupted.
 
 from __future__ import annotations
 
-from enum import StrEnum
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,19 +15,29 @@ from typer.core import TyperGroup
 
 from quantlab import __version__
 from quantlab.app.options import FIRST_PORT
-from quantlab.commands.setup import MODELS, PRESETS, ModelChoice, RecipeChoice, SceneChoice
+from quantlab.commands.bench import RESULTS
+from quantlab.commands.options import (
+    Activations,
+    Device,
+    Dtype,
+    Json,
+    Model,
+    Precision,
+    Preset,
+    RecipeFile,
+    Scenes,
+    Scope,
+    Seed,
+    Views,
+    Weights,
+)
+from quantlab.commands.search_options import search
+from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice
 from quantlab.errors import JobCancelledError, QuantLabError
 
 USER_ERROR = 2
 UNHEALTHY = 3
 INTERRUPTED = 130
-
-
-class Dtype(StrEnum):
-    """The arithmetic of the full-precision network."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
 
 
 class Verbs(TyperGroup):
@@ -52,34 +62,6 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-
-def _complete_model(typed: str) -> list[str]:
-    return [name for name in MODELS if name.startswith(typed)]
-
-
-def _complete_preset(typed: str) -> list[str]:
-    return [name for name in PRESETS if name.startswith(typed)]
-
-
-Model = Annotated[
-    str,
-    typer.Option(
-        help="mini, mini-outliers, vggt-1b, or a checkpoint file or folder.", autocompletion=_complete_model
-    ),
-]
-Scenes = Annotated[str, typer.Option(help="demo, rooms:N, a folder of pictures, a picture, or a film.")]
-Views = Annotated[int, typer.Option(min=1, help="Pictures of each room.")]
-Seed = Annotated[int, typer.Option(min=0, help="Which rooms, and the seed of the recipe.")]
-Preset = Annotated[
-    str | None, typer.Option(help=f"Method: {', '.join(PRESETS)}.", autocompletion=_complete_preset)
-]
-Weights = Annotated[int | None, typer.Option(help="Bits of the weights, 2 to 8 or 16; 4 if not said.")]
-Activations = Annotated[int | None, typer.Option(help="Bits of the activations, likewise.")]
-Scope = Annotated[str | None, typer.Option(help="What a preset quantizes: trunk (default), linears, all.")]
-RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="A recipe file, in place of a preset.")]
-Device = Annotated[str, typer.Option(help="cpu or cuda.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the whole result to this file.")]
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 -- typer calls it so
@@ -111,7 +93,13 @@ def inspect(
     scope: Scope = None,
     recipe: RecipeFile = None,
     device: Device = "cpu",
-    dtype: Annotated[Dtype, typer.Option(help="Arithmetic of the network.")] = Dtype.float32,
+    dtype: Precision = Dtype.float32,
+    profile: Annotated[
+        Path | None, typer.Option(help="A profile measured elsewhere (.npz), in place of measuring.")
+    ] = None,
+    save_profile: Annotated[
+        Path | None, typer.Option(help="Keep the profile in this file, to look at elsewhere.")
+    ] = None,
     json: Json = None,
 ) -> None:
     """Find the layers with heavy tails, and the branches that suffer under a recipe (rtn W4A4 if none is given)."""
@@ -121,6 +109,7 @@ def inspect(
         ModelChoice(model, device, dtype.value),
         SceneChoice(scenes, views, seed),
         RecipeChoice(preset, weights, activations, scope, recipe, seed),
+        profiles=verb.ProfileFiles(profile, save_profile),
         json_file=json,
     )
 
@@ -144,7 +133,7 @@ def evaluate(
         bool, typer.Option("--icp/--no-icp", help="Also score the clouds (accuracy ...), which takes longer.")
     ] = True,
     device: Device = "cpu",
-    dtype: Annotated[Dtype, typer.Option(help="Arithmetic of the network.")] = Dtype.float32,
+    dtype: Precision = Dtype.float32,
     json: Json = None,
 ) -> None:
     """Score a recipe against the ground truth and against full precision (itself, without a preset or recipe)."""
@@ -161,23 +150,158 @@ def evaluate(
 
 
 @cli.command()
+def quantize(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the result; one that was begun is gone on with.")],
+    model: Model = "mini",
+    scenes: Annotated[
+        str | None,
+        typer.Option(
+            help="Calibration: rooms:N, a folder of pictures, a picture, or a film; the lab's own pool if not said."
+        ),
+    ] = None,
+    views: Views = 4,
+    seed: Seed = 0,
+    preset: Preset = None,
+    weights: Weights = None,
+    activations: Activations = None,
+    scope: Scope = None,
+    recipe: RecipeFile = None,
+    device: Device = "cpu",
+    dtype: Precision = Dtype.float32,
+) -> None:
+    """Quantize block by block, in the memory of one block, into a folder; what was killed goes on where it was.
+
+    The folder holds packed codes, scales and transforms; running it as a model is yet to come.
+    """
+    from quantlab.commands import quantize as verb
+
+    verb.run(
+        ModelChoice(model, device, dtype.value),
+        None if scenes is None else SceneChoice(scenes, views, seed),
+        RecipeChoice(preset, weights, activations, scope, recipe, seed),
+        out=out,
+        seed=seed,
+    )
+
+
+@cli.command()
+def report(
+    *,
+    out: Annotated[Path, typer.Option(help="The HTML file.")],
+    model: Model = "mini",
+    scenes: Scenes = "demo",
+    views: Views = 4,
+    seed: Seed = 0,
+    preset: Preset = None,
+    weights: Weights = None,
+    activations: Activations = None,
+    scope: Scope = None,
+    recipe: RecipeFile = None,
+    note: Annotated[str, typer.Option(help="What you want to say to the reader.")] = "",
+    icp: Annotated[bool, typer.Option("--icp", help="Score the clouds too, which takes longer.")] = False,
+    device: Device = "cpu",
+    dtype: Precision = Dtype.float32,
+) -> None:
+    """Write one offline HTML file: clouds in 3D, numbers, layers, recipe and where all of it comes from."""
+    from quantlab.commands import report as verb
+
+    verb.run(
+        ModelChoice(model, device, dtype.value),
+        SceneChoice(scenes, views, seed),
+        RecipeChoice(preset, weights, activations, scope, recipe, seed),
+        verb.ReportChoice(out, note=note, icp=icp),
+        ["quantlab", *sys.argv[1:]],
+    )
+
+
+cli.command()(search)
+
+
+@cli.command()
 def app(
     *,
     model: Model = "mini",
     scene: Annotated[str, typer.Option(help="demo, a folder of pictures, a picture, or a film.")] = "demo",
     device: Device = "cpu",
-    dtype: Annotated[Dtype, typer.Option(help="Arithmetic of the network.")] = Dtype.float32,
+    dtype: Precision = Dtype.float32,
     port: Annotated[
         int, typer.Option(min=1, max=65535, help="First port tried; the next free one is taken, and told.")
     ] = FIRST_PORT,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in the default browser.")
     ] = True,
+    root_path: Annotated[
+        str,
+        typer.Option(
+            help="Where a proxy shows the page: /user/me/proxy/7860, or https://hub/user/me/proxy/7860."
+        ),
+    ] = "",
 ) -> None:
     """Open the lab in the browser, on this machine only."""
     from quantlab.app import launch
 
-    launch(model=model, scene=scene, device=device, dtype=dtype.value, port=port, open_browser=browser)
+    launch(
+        model=model,
+        scene=scene,
+        device=device,
+        dtype=dtype.value,
+        port=port,
+        open_browser=browser,
+        root_path=root_path,
+    )
+
+
+bench = typer.Typer(
+    name="bench", help="Measure whole tables: methods by bits.", no_args_is_help=True, rich_markup_mode=None
+)
+cli.add_typer(bench)
+
+
+@bench.command()
+def accuracy(
+    *,
+    model: Annotated[
+        str | None, typer.Option(help="Models with commas between; the built-in ones if not said.")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Presets and variants, likewise; all if not said.")
+    ] = None,
+    bits: Annotated[
+        str | None, typer.Option(help="Columns, as W4A4,W4A8; the papers' five if not said.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds at W4A4 and W4A8; elsewhere one.")] = 3,
+    rooms: Annotated[int, typer.Option(min=1, help="Held-out rooms of each cell.")] = 30,
+    headline_rooms: Annotated[int, typer.Option(min=1, help="Rooms at W4A4.")] = 100,
+    icp_rooms: Annotated[int, typer.Option(min=0, help="The first so many are scored as clouds too.")] = 10,
+    views: Views = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Which held-out rooms.")] = 7,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one a core.")] = 0,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder of cells, tables and plots.")] = RESULTS,
+    render: Annotated[
+        bool, typer.Option("--render", help="Write the tables from the cells there are.")
+    ] = False,
+) -> None:
+    """Print the accuracy table that papers print; a run that was stopped goes on where it was."""
+    from quantlab.commands import bench as verb
+
+    choice = verb.AccuracyChoice(
+        model,
+        methods,
+        bits,
+        seeds,
+        rooms,
+        headline_rooms,
+        icp_rooms,
+        views,
+        seed,
+        workers,
+        device,
+        out,
+        render,
+    )
+    verb.accuracy(choice, ["quantlab", *sys.argv[1:]])
 
 
 @cli.command()

@@ -32,7 +32,7 @@ OPEN3D_LIBRARIES = {
     "libudev.so.1": "libudev1",
 }
 """Shared library to the Debian package that brings it."""
-BUILT_IN_MODELS = ("mini.safetensors",)
+BUILT_IN_MODELS = ("mini.safetensors", "pi3-mini.safetensors")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -204,7 +204,9 @@ def _from_hub(name: str, repository: str, file: str) -> Finding:
         return Finding(name, "ok", f"{Path(path).stat().st_size / 1e9:.1f} GB in the hub cache {cache}")
     above = next(folder for folder in (cache, *cache.parents) if folder.exists())
     space = f"{shutil.disk_usage(above).free / 1e9:.0f} GB free there"
-    remedy = f"--model {name} downloads {repository} (5 GB) when first used; or put its {file} at {by_hand}."
+    remedy = (
+        f"--model {name} downloads {repository} (4 to 5 GB) when first used; or put its {file} at {by_hand}."
+    )
     return Finding(name, "absent", f"not in the hub cache {cache}; {space}", remedy)
 
 

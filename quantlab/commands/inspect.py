@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.commands.console import say, stage, table
-from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, called, label, names
+from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, called, label
 from quantlab.storage import check_writable, write_json
 
 if TYPE_CHECKING:
@@ -19,20 +20,40 @@ WORST = 12
 QUANTILES = ("p50", "p90", "p99", "p999", "p9999")
 
 
-def run(model: ModelChoice, scenes: SceneChoice, recipe: RecipeChoice, *, json_file: Path | None) -> None:
+@dataclass(frozen=True, slots=True)
+class ProfileFiles:
+    """Where a profile comes from that was measured elsewhere, and where this one is kept; None for neither."""
+
+    taken: Path | None = None
+    kept: Path | None = None
+
+
+def run(
+    model: ModelChoice,
+    scenes: SceneChoice,
+    recipe: RecipeChoice,
+    *,
+    profiles: ProfileFiles = ProfileFiles(),
+    json_file: Path | None,
+) -> None:
     """Profile and diagnose the model on the scenes, print the worst layers and branches, write all of them.
 
     Raises:
         QuantLabError: Something that was asked for does not exist or cannot be done.
     """
     check_writable(json_file)
+    check_writable(profiles.kept)
     chosen = recipe.load(otherwise="rtn")
     loaded, shown = scenes.load(), model.load()
     from quantlab.lab import Lab
 
     lab = Lab(shown, calibration=loaded, evaluation=loaded[:1], recipe=chosen, seed=scenes.seed)
+    if profiles.taken is not None:
+        lab.load_profile(profiles.taken)
     with stage("profile") as job:
         profile = lab.profile(job=job)
+    if profiles.kept is not None:
+        say(f"written: {lab.save_profile(profiles.kept)}")
     with stage("diagnose") as job:
         diagnosis = lab.diagnose(job=job)
     result = {
@@ -45,7 +66,8 @@ def run(model: ModelChoice, scenes: SceneChoice, recipe: RecipeChoice, *, json_f
     }
     if json_file is not None:
         say(f"written: {write_json(json_file, result)}")
-    _print(f"{called(shown)} on {names(loaded)}", result, label(chosen))
+    seen = profile.scenes[0] if len(profile.scenes) == 1 else f"{len(profile.scenes)} scenes"
+    _print(f"{called(shown)} on {seen}", result, label(chosen))
 
 
 def layer_records(profile: Profile, diagnosis: Diagnosis, quantized: Collection[str]) -> list[dict[str, Any]]:

@@ -7,18 +7,39 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quantlab.commands.console import say
 from quantlab.errors import RecipeError
 
 if TYPE_CHECKING:
     from quantlab.engine.recipe import Recipe
+    from quantlab.lab import Lab
     from quantlab.models.model import Model
     from quantlab.scenes.scene import Scene
 
-PRESETS = ("full_precision", "rtn", "smoothquant", "quarot", "quantvggt", "taptq")
+PRESETS = (
+    "full_precision",
+    "rtn",
+    "smoothquant",
+    "quarot",
+    "gptq",
+    "awq",
+    "svdquant",
+    "smoothrot",
+    "convrot",
+    "clq",
+    "qwt",
+    "rotatekv",
+    "quantvggt",
+    "taptq",
+    "taptq_static",
+    "qvggt",
+    "flatquant",
+    "fgq",
+    "versaq",
+)
 """Offered by shell completion, which must not load torch; a test keeps it equal to the engine's table."""
-MODELS = ("mini", "mini-outliers", "vggt-1b")
+MODELS = ("mini", "mini-outliers", "pi3-mini", "vggt-1b", "pi3", "pi3x")
 """Likewise."""
-BITS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +72,15 @@ class SceneChoice:
     views: int = 4
     seed: int = 0
 
-    def load(self) -> list[Scene]:
-        """Load them.
+    def load(self, *, split: str = "held-out") -> list[Scene]:
+        """Load them; ``split`` is that of rooms: "calibration" for those that a recipe learns from.
 
         Raises:
             SceneError: There is no such scene, or it cannot be used.
         """
         from quantlab.scenes.load import load_scenes
 
-        return load_scenes(self.source, views=self.views, seed=self.seed)
+        return load_scenes(self.source, views=self.views, seed=self.seed, split=split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +118,17 @@ class RecipeChoice:
             return replace(Recipe.preset(name), seed=self.seed)
         recipe = Recipe.preset(
             name,
-            weights=BITS if self.weights is None else self.weights,
-            activations=BITS if self.activations is None else self.activations,
+            weights=self.weights,
+            activations=self.activations,
             scope=self.scope or "trunk",
         )
         return replace(recipe, seed=self.seed)
+
+
+def warn(lab: Lab) -> None:
+    """Say what a person should know of the lab's recipe on its network."""
+    for warning in lab.plan().warnings:
+        say(f"note: {warning}")
 
 
 def label(recipe: Recipe) -> str:
