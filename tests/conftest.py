@@ -48,6 +48,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         "browser": _missing_browser(),
     }
     for item in items:
+        if item.get_closest_marker(
+            "browser"
+        ):  # a starved machine loses an event now and then: docs/decisions/021
+            item.add_marker(pytest.mark.flaky(reruns=2))
         for mark, reason in absent.items():
             if reason and item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=reason))
