@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from quantlab.engine.recipe import Recipe
-from quantlab.engine.stages_tensors import Record, assemble, dissect
+from quantlab.packed.layers import Record, assemble, dissect
 from quantlab.errors import CheckpointError, StorageError
 from quantlab.kernels.reference import Simulated
 from quantlab.methods.compensation import Correction

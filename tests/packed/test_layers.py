@@ -12,7 +12,7 @@ from torch import nn
 from quantlab.calibration.layer_data import LayerData
 from quantlab.engine.build import build_layer
 from quantlab.engine.settings import ROTATIONS, SMOOTHING_RULES, LayerSettings
-from quantlab.engine.stages_tensors import assemble, dissect
+from quantlab.packed.layers import assemble, dissect
 from quantlab.errors import CheckpointError, RecipeError
 from quantlab.models.tokens import PATCH
 
