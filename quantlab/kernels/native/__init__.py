@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import torch
 
@@ -96,7 +97,7 @@ def share(work: Callable[[int, int], int], count: int, *, step: int = 1) -> list
     cuts = [min(count, steps * index // parts * step) for index in range(parts + 1)]
     if parts == 1:
         return [work(0, count)]
-    waiting = [_pool(os.getpid()).submit(work, *ends) for ends in zip(cuts[1:-1], cuts[2:], strict=True)]
+    waiting = [_pool(os.getpid()).submit(work, *ends) for ends in pairwise(cuts[1:])]
     first = work(cuts[0], cuts[1])
     return [first, *(future.result() for future in waiting)]
 

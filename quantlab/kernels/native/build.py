@@ -17,7 +17,7 @@ FLAGS = (
     "-march=native",
     "-fno-math-errno",
     "-fno-trapping-math",
-    "-fvisibility=hidden",
+    "-Wl,-Bsymbolic",
     "-fPIC",
     "-shared",
     "-pthread",

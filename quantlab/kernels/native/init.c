@@ -10,7 +10,7 @@
 enum level { NOTHING = 0, VNNI = 1, AMX = 2, AMX_REFUSED = -1 };
 
 /* To be called once, before anything else. Linux hands a process the tile registers only when it asks. */
-EXPORT int native_init(void) {
+int native_init(void) {
 #if HAS_AMX
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
     return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 ? AMX : AMX_REFUSED;

@@ -19,8 +19,6 @@
 #define HAS_AMX 0
 #endif
 
-#define EXPORT __attribute__((visibility("default")))
-
 enum dtype { FLOAT32 = 0, BFLOAT16 = 1 };
 
 /* Memory of this thread alone, aligned to 64 bytes, kept until the thread ends: its contents are lost at the next

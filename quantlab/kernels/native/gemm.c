@@ -1,0 +1,293 @@
+/* Products of unsigned 8-bit activations with weights as they lie in the file: one code a byte, or two.
+ *
+ * out[m, n] = bias[n] + row_scale[m] * sum_g weight_scale[n, g] * sum_{k in g} (a[m, k] - row_zero[m]) w[n, k]
+ *
+ * The inner sum is exact: int32. The sum over groups is float32, in the order of the groups, so that neither blocks nor
+ * threads change a bit. Activations come as tiles of 16 rows and 64 columns (rows.c lays them out). The weights of a
+ * few columns at a time are unpacked into the order that the dot products read, in memory of the thread.
+ */
+#include "native.h"
+
+#include <string.h>
+
+/* Mirrored by `quantlab.kernels.native_linear.Product`. */
+struct product {
+    const uint8_t *tiles;       /* [rows / 16, depth / 64, 16, 64], both rounded up */
+    const float *row_scale;     /* [rows] */
+    const int32_t *row_zero;    /* [rows], or NULL where it is 128 everywhere */
+    const uint8_t *weight;      /* [columns, depth] codes, or [columns, (depth + 1) / 2] with the even one low */
+    const float *weight_scale;  /* [columns, groups] */
+    const uint8_t *weight_zero; /* [columns, groups], or NULL for signed codes */
+    const float *bias;          /* [columns] or NULL */
+    void *out;                  /* [rows, columns] */
+    int64_t rows, columns, depth, groups; /* groups > 1: each a multiple of 64 long */
+    int64_t packed;             /* 1: two codes a byte */
+    int64_t dtype;              /* of out */
+};
+
+#if HAS_VNNI
+
+enum { TILE = 16, STEP = 64, PANEL = 2 * TILE, BLOCK = 2 * TILE, TILE_BYTES = TILE * STEP };
+enum { PACKED_BYTES = 1 << 19 }; /* of unpacked weights at a time: they stay in the second cache */
+
+/* 16 rows of 16 32-bit numbers, turned. */
+static inline void transpose(__m512i r[16]) {
+    __m512i t[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+        r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+        r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+        r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88);
+        t[4 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
+        t[8 + i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd);
+        t[12 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm512_shuffle_i32x4(t[i], t[4 + i], 0x88);
+        r[4 + i] = _mm512_shuffle_i32x4(t[8 + i], t[12 + i], 0x88);
+        r[8 + i] = _mm512_shuffle_i32x4(t[i], t[4 + i], 0xdd);
+        r[12 + i] = _mm512_shuffle_i32x4(t[8 + i], t[12 + i], 0xdd);
+    }
+}
+
+/* 64 weights of one column from `k` on, as signed bytes less their zero point; zeros beyond the end. */
+static inline __m512i weights(const struct product *p, int64_t column, int64_t k, int64_t group) {
+    const int64_t left = p->depth - k;
+    const __mmask64 inside = left >= STEP ? ~(__mmask64)0 : ((__mmask64)1 << left) - 1;
+    __m512i codes;
+    if (p->packed) {
+        const int64_t bytes = (p->depth + 1) / 2, there = bytes - k / 2;
+        const __mmask32 mask = there >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << there) - 1;
+        const __m256i pairs = _mm256_maskz_loadu_epi8(mask, p->weight + column * bytes + k / 2);
+        const __m512i wide = _mm512_cvtepu8_epi16(pairs);
+        codes = _mm512_and_si512(_mm512_or_si512(wide, _mm512_slli_epi16(wide, 4)), _mm512_set1_epi8(15));
+    } else {
+        codes = _mm512_maskz_loadu_epi8(inside, p->weight + column * p->depth + k);
+    }
+    if (p->weight_zero) {
+        const __m512i zero = _mm512_set1_epi8((char)p->weight_zero[column * p->groups + group]);
+        return _mm512_maskz_sub_epi8(inside, codes, zero);
+    }
+    if (!p->packed)
+        return codes;
+    const __m512i eight = _mm512_set1_epi8(8);
+    return _mm512_maskz_sub_epi8(inside, _mm512_xor_si512(codes, eight), eight);
+}
+
+/* What is kept of a panel of 32 columns beside the weights, per group. */
+struct group {
+    int32_t start[PANEL]; /* -128 times the sum of the weights: what the sums start from */
+    int32_t sum[PANEL];   /* that sum */
+    float scale[PANEL];
+};
+
+struct shape {
+    int64_t steps, group_steps, panel_bytes;
+};
+
+/* Unpack the panel of 32 columns from `column` on: [steps][2][16][64] bytes, four weights of a column side by side. */
+static void unpack(const struct product *p, struct shape shape, int64_t column, int8_t *panel, struct group *groups) {
+    for (int half = 0; half < 2; half++) {
+        const int64_t begin = column + half * TILE;
+        __m512i sum = _mm512_setzero_si512();
+        for (int64_t step = 0; step < shape.steps; step++) {
+            const int64_t group = step / shape.group_steps;
+            __m512i rows[TILE];
+#pragma GCC unroll 16
+            for (int i = 0; i < TILE; i++)
+                rows[i] = begin + i < p->columns ? weights(p, begin + i, step * STEP, group) : _mm512_setzero_si512();
+            transpose(rows);
+            int8_t *tile = panel + (2 * step + half) * TILE_BYTES;
+#pragma GCC unroll 16
+            for (int i = 0; i < TILE; i++) {
+                _mm512_store_si512(tile + i * STEP, rows[i]);
+                sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), rows[i]);
+            }
+            if ((step + 1) % shape.group_steps == 0) {
+                struct group *g = groups + group;
+                _mm512_storeu_si512(g->sum + half * TILE, sum);
+                _mm512_storeu_si512(g->start + half * TILE,
+                                    _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sum, 7)));
+                for (int i = 0; i < TILE; i++)
+                    g->scale[half * TILE + i] =
+                        begin + i < p->columns ? p->weight_scale[(begin + i) * p->groups + group] : 0.0f;
+                sum = _mm512_setzero_si512();
+            }
+        }
+    }
+}
+
+/* sums[32][32] = start + 32 (or fewer) rows of tiles times a panel, over `steps` steps. */
+#if HAS_AMX
+static inline void sums_of(const uint8_t *upper, const uint8_t *lower, const int8_t *panel, int64_t steps,
+                           const int32_t *start, int32_t *sums) {
+    _tile_loadd(0, start, 0);
+    _tile_loadd(1, start + TILE, 0);
+    if (lower) {
+        _tile_loadd(2, start, 0);
+        _tile_loadd(3, start + TILE, 0);
+        for (int64_t step = 0; step < steps; step++) {
+            _tile_loadd(6, panel + 2 * step * TILE_BYTES, STEP);
+            _tile_loadd(4, upper + step * TILE_BYTES, STEP);
+            _tile_dpbusd(0, 4, 6);
+            _tile_loadd(7, panel + (2 * step + 1) * TILE_BYTES, STEP);
+            _tile_dpbusd(1, 4, 7);
+            _tile_loadd(5, lower + step * TILE_BYTES, STEP);
+            _tile_dpbusd(2, 5, 6);
+            _tile_dpbusd(3, 5, 7);
+        }
+        _tile_stored(2, sums + TILE * PANEL, PANEL * 4);
+        _tile_stored(3, sums + TILE * PANEL + TILE, PANEL * 4);
+    } else {
+        for (int64_t step = 0; step < steps; step++) {
+            _tile_loadd(4, upper + step * TILE_BYTES, STEP);
+            _tile_loadd(6, panel + 2 * step * TILE_BYTES, STEP);
+            _tile_loadd(7, panel + (2 * step + 1) * TILE_BYTES, STEP);
+            _tile_dpbusd(0, 4, 6);
+            _tile_dpbusd(1, 4, 7);
+        }
+    }
+    _tile_stored(0, sums, PANEL * 4);
+    _tile_stored(1, sums + TILE, PANEL * 4);
+}
+#else
+enum { ROWS = 8 };
+
+static inline void eight_rows(const uint8_t *tile, const int8_t *panel, int64_t steps, const int32_t *start,
+                              int32_t *sums) {
+    __m512i left[ROWS], right[ROWS];
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++) {
+        left[i] = _mm512_loadu_si512(start);
+        right[i] = _mm512_loadu_si512(start + TILE);
+    }
+    for (int64_t step = 0; step < steps; step++) {
+        for (int k = 0; k < TILE; k++) {
+            const __m512i b = _mm512_load_si512(panel + 2 * step * TILE_BYTES + k * STEP);
+            const __m512i c = _mm512_load_si512(panel + (2 * step + 1) * TILE_BYTES + k * STEP);
+#pragma GCC unroll 8
+            for (int i = 0; i < ROWS; i++) {
+                int32_t four;
+                memcpy(&four, tile + step * TILE_BYTES + i * STEP + 4 * k, sizeof four);
+                const __m512i a = _mm512_set1_epi32(four);
+                left[i] = _mm512_dpbusd_epi32(left[i], a, b);
+                right[i] = _mm512_dpbusd_epi32(right[i], a, c);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++) {
+        _mm512_store_si512(sums + i * PANEL, left[i]);
+        _mm512_store_si512(sums + i * PANEL + TILE, right[i]);
+    }
+}
+
+static inline void sums_of(const uint8_t *upper, const uint8_t *lower, const int8_t *panel, int64_t steps,
+                           const int32_t *start, int32_t *sums) {
+    for (int half = 0; half < 2; half++)
+        eight_rows(upper + half * ROWS * STEP, panel, steps, start, sums + half * ROWS * PANEL);
+    for (int half = 0; lower && half < 2; half++)
+        eight_rows(lower + half * ROWS * STEP, panel, steps, start, sums + (TILE + half * ROWS) * PANEL);
+}
+#endif
+
+/* The exact sums of one half row as floats: what the zero point of the row adds to 128 is taken off here. */
+static inline __m512 values(const struct product *p, const struct group *g, int64_t row, int half,
+                            const int32_t *sums) {
+    __m512i v = _mm512_load_si512(sums + half * TILE);
+    if (p->row_zero) {
+        const __m512i beyond = _mm512_set1_epi32(p->row_zero[row] - 128);
+        v = _mm512_sub_epi32(v, _mm512_mullo_epi32(beyond, _mm512_loadu_si512(g->sum + half * TILE)));
+    }
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(v), _mm512_loadu_ps(g->scale + half * TILE));
+}
+
+static inline void finish(const struct product *p, int64_t row, int64_t column, int half, __m512 value) {
+    const int64_t n = column + half * TILE;
+    if (n >= p->columns)
+        return;
+    const __mmask16 mask = first(p->columns - n);
+    const __m512 bias = p->bias ? _mm512_maskz_loadu_ps(mask, p->bias + n) : _mm512_setzero_ps();
+    value = _mm512_fmadd_ps(value, _mm512_set1_ps(p->row_scale[row]), bias);
+    store_float(p->out, row * p->columns + n, (enum dtype)p->dtype, mask, value);
+}
+
+/* One block of at most 32 rows and 32 columns. */
+static inline void block(const struct product *p, struct shape shape, int64_t row, int64_t end, int64_t column,
+                         const int8_t *panel, const struct group *groups) {
+    _Alignas(64) int32_t sums[BLOCK * PANEL];
+    _Alignas(64) float total[BLOCK * PANEL];
+    const uint8_t *upper = p->tiles + row / TILE * shape.steps * TILE_BYTES;
+    const uint8_t *lower = end - row > TILE ? upper + shape.steps * TILE_BYTES : NULL;
+    const int rows = (int)(end - row < BLOCK ? end - row : BLOCK);
+    for (int64_t g = 0; g < p->groups; g++) {
+        const int64_t step = g * shape.group_steps;
+        sums_of(upper + step * TILE_BYTES, lower ? lower + step * TILE_BYTES : NULL, panel + 2 * step * TILE_BYTES,
+                shape.group_steps, groups[g].start, sums);
+        for (int i = 0; i < rows; i++)
+            for (int half = 0; half < 2; half++) {
+                float *sum = total + i * PANEL + half * TILE;
+                __m512 value = values(p, groups + g, row + i, half, sums + i * PANEL);
+                if (g > 0)
+                    value = _mm512_add_ps(value, _mm512_load_ps(sum));
+                if (g == p->groups - 1)
+                    finish(p, row + i, column, half, value);
+                else
+                    _mm512_store_ps(sum, value);
+            }
+    }
+}
+
+#if HAS_AMX
+static void configure(void) {
+    struct { uint8_t palette, start, unused[14]; uint16_t bytes[16]; uint8_t rows[16]; } tiles = {.palette = 1};
+    for (int i = 0; i < 8; i++) {
+        tiles.bytes[i] = STEP;
+        tiles.rows[i] = TILE;
+    }
+    _tile_loadconfig(&tiles);
+}
+#endif
+
+/* Rows and columns of the product from a multiple of 16 each to the end given. 0, or -1 where memory is lacking. */
+int product(const struct product *p, int64_t row, int64_t row_end, int64_t column, int64_t column_end) {
+    struct shape shape = {.steps = (p->depth + STEP - 1) / STEP};
+    shape.group_steps = shape.steps / p->groups;
+    shape.panel_bytes = 2 * shape.steps * TILE_BYTES;
+    int64_t panels = PACKED_BYTES / shape.panel_bytes;
+    panels = panels < 1 ? 1 : panels;
+    const size_t group_bytes = sizeof(struct group) * (size_t)p->groups;
+    int8_t *unpacked = scratch(1, (size_t)panels * ((size_t)shape.panel_bytes + group_bytes));
+    if (unpacked == NULL)
+        return -1;
+    struct group *groups = (struct group *)(unpacked + panels * shape.panel_bytes);
+#if HAS_AMX
+    configure();
+#endif
+    for (int64_t begin = column; begin < column_end; begin += panels * PANEL) {
+        const int64_t left = (column_end - begin + PANEL - 1) / PANEL, count = left < panels ? left : panels;
+        for (int64_t i = 0; i < count; i++)
+            unpack(p, shape, begin + i * PANEL, unpacked + i * shape.panel_bytes, groups + i * p->groups);
+        for (int64_t m = row; m < row_end; m += BLOCK)
+            for (int64_t i = 0; i < count; i++)
+                block(p, shape, m, row_end, begin + i * PANEL, unpacked + i * shape.panel_bytes,
+                      groups + i * p->groups);
+    }
+#if HAS_AMX
+    _tile_release();
+#endif
+    return 0;
+}
+
+#endif
