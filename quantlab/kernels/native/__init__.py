@@ -11,14 +11,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import torch
 
+from quantlab.errors import DeviceError, MissingLibraryError
 from quantlab.kernels.native.build import WITHOUT_AMX, BuildError, built
 
 SWITCH = "QUANTLAB_NATIVE"
 """Environment variable: 0 turns our own kernels off, avx512 leaves out AMX."""
 LEVELS = {1: "AVX512-VNNI", 2: "AMX"}
+SIGNATURES = {"rows": "pll", "product": "pllll"}
+"""What the functions in C take: a pointer (p) or int64 (l); each answers an int64."""
+_TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_int64}
+OUT_OF_MEMORY = -2
+"""What a function in C answers where it was given no scratch memory."""
 _log = logging.getLogger(__name__)
 
 
@@ -27,7 +34,7 @@ class Library:
     """The loaded library.
 
     Attributes:
-        code: Its functions, by name; whoever calls one declares its arguments.
+        code: Its functions, by name.
         instructions: What it multiplies integers with: one of `LEVELS`.
     """
 
@@ -78,7 +85,31 @@ def loaded(*, amx: bool = True) -> Library:
         return loaded(amx=False)
     if level not in LEVELS:
         raise BuildError("this CPU has no AVX512-VNNI")
+    for name, kinds in SIGNATURES.items():
+        entry = getattr(code, name)
+        entry.argtypes, entry.restype = [_TYPES[kind] for kind in kinds], ctypes.c_int64
     return Library(code, LEVELS[level])
+
+
+def function(name: str) -> Any:
+    """One of `SIGNATURES`, of the library of this machine.
+
+    Raises:
+        MissingLibraryError: There is no library; `why_absent` says why.
+    """
+    found = library()
+    if found is None:
+        raise MissingLibraryError(
+            f"there are no native kernels: {why_absent()}",
+            remedy="Choose another kernel, or load the model again.",
+        )
+    return getattr(found.code, name)
+
+
+def require_memory(answer: int) -> None:
+    """Raise DeviceError where C answered that it was given no memory for its scratch space."""
+    if answer == OUT_OF_MEMORY:
+        raise DeviceError("there is no memory left for a native kernel", remedy="Close other programs.")
 
 
 def share(work: Callable[[int, int], int], count: int, *, step: int = 1) -> list[int]:

@@ -260,8 +260,8 @@ static void configure(void) {
 }
 #endif
 
-/* Rows and columns of the product from a multiple of 16 each to the end given. 0, or -1 where memory is lacking. */
-int product(const struct product *p, int64_t row, int64_t row_end, int64_t column, int64_t column_end) {
+/* Rows and columns of the product from a multiple of 16 each to the end given. 0, or -2 where memory is lacking. */
+int64_t product(const struct product *p, int64_t row, int64_t row_end, int64_t column, int64_t column_end) {
     struct shape shape = {.steps = (p->depth + STEP - 1) / STEP};
     shape.group_steps = shape.steps / p->groups;
     shape.panel_bytes = 2 * shape.steps * TILE_BYTES;
@@ -270,7 +270,7 @@ int product(const struct product *p, int64_t row, int64_t row_end, int64_t colum
     const size_t group_bytes = sizeof(struct group) * (size_t)p->groups;
     int8_t *unpacked = scratch(1, (size_t)panels * ((size_t)shape.panel_bytes + group_bytes));
     if (unpacked == NULL)
-        return -1;
+        return -2;
     struct group *groups = (struct group *)(unpacked + panels * shape.panel_bytes);
 #if HAS_AMX
     configure();

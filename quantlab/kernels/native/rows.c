@@ -1,0 +1,192 @@
+/* One pass over each row of a layer's input: factors, fast Hadamard transforms, scale, codes. It multiplies nothing.
+ *
+ * A row stays in the first cache from its first reading to its codes. Arithmetic is float32 for bfloat16 rows too, with
+ * nothing rounded in between.
+ */
+#include "native.h"
+
+#include <math.h>
+
+/* Mirrored by `quantlab.kernels.native_linear.Rows`. */
+struct rows {
+    const void *x;             /* [rows, depth] */
+    uint8_t *tiles;            /* [rows / 16, depth / 64, 16, 64], both rounded up: what gemm.c reads */
+    float *scale;              /* [rows] */
+    int32_t *zero;             /* [rows]; NULL where codes are symmetric, and then 128 is added to each */
+    const float *factors;      /* [passes, depth]: what a pass multiplies with before it mixes */
+    const int64_t *mixed;      /* [passes]: how many neighbours it mixes, a power of two from 1 */
+    int64_t rows, depth, passes;
+    int64_t dtype;             /* of x */
+    int64_t fixed;             /* 1: scale and zero are given by fixed_scale and fixed_zero */
+    float fixed_scale, fixed_zero;
+    float low, high;           /* codes, before 128 is added */
+    float clip;                /* share of the range that a scale covers */
+};
+
+#if HAS_VNNI
+
+enum { LANES = 16, TILE = 16, STEP = 64 };
+static const float TINY = 1.17549435e-38f, LARGEST = 3.40282347e+38f;
+
+static inline __m512 butterfly(__m512 x, __m512 turned, __mmask16 minus) {
+    return _mm512_mask_sub_ps(_mm512_add_ps(turned, x), minus, turned, x);
+}
+
+/* The four stages inside a vector: pairs at distance 1, 2, 4 and 8. */
+static inline __m512 mix_lanes(__m512 x, int64_t width) {
+    if (width >= 2)
+        x = butterfly(x, _mm512_permute_ps(x, 0xb1), 0xaaaa);
+    if (width >= 4)
+        x = butterfly(x, _mm512_permute_ps(x, 0x4e), 0xcccc);
+    if (width >= 8)
+        x = butterfly(x, _mm512_shuffle_f32x4(x, x, 0xb1), 0xf0f0);
+    if (width >= 16)
+        x = butterfly(x, _mm512_shuffle_f32x4(x, x, 0x4e), 0xff00);
+    return x;
+}
+
+/* `count` (2, 4, 8 or 16) vectors, `stride` floats apart. */
+#define MIX_VECTORS(COUNT)                                                                                             \
+    static inline void mix_##COUNT(float *x, int64_t stride) {                                                         \
+        __m512 v[COUNT];                                                                                               \
+        _Pragma("GCC unroll 16") for (int i = 0; i < COUNT; i++) v[i] = _mm512_loadu_ps(x + i * stride);               \
+        _Pragma("GCC unroll 4") for (int half = 1; half < COUNT; half *= 2)                                            \
+            _Pragma("GCC unroll 16") for (int i = 0; i < COUNT; i++) if (!(i & half)) {                                \
+            const __m512 a = v[i], b = v[i + half];                                                                    \
+            v[i] = _mm512_add_ps(a, b);                                                                                \
+            v[i + half] = _mm512_sub_ps(a, b);                                                                         \
+        }                                                                                                              \
+        _Pragma("GCC unroll 16") for (int i = 0; i < COUNT; i++) _mm512_storeu_ps(x + i * stride, v[i]);               \
+    }
+MIX_VECTORS(2)
+MIX_VECTORS(4)
+MIX_VECTORS(8)
+MIX_VECTORS(16)
+
+/* Blocks of `width` neighbours times Sylvester's matrix of that order; what is less than a vector is done already. */
+static void mix(float *x, int64_t depth, int64_t width) {
+    for (int64_t done = LANES; done < width;) {
+        const int64_t left = width / done, now = left < 16 ? left : 16;
+        for (int64_t base = 0; base < depth; base += done * now)
+            for (int64_t i = 0; i < done; i += LANES)
+                switch (now) {
+                case 2: mix_2(x + base + i, done); break;
+                case 4: mix_4(x + base + i, done); break;
+                case 8: mix_8(x + base + i, done); break;
+                default: mix_16(x + base + i, done);
+                }
+        done *= now;
+    }
+}
+
+static inline __m512i magnitude(__m512 x) {
+    return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
+}
+
+struct range {
+    float low, high;   /* of the row */
+    uint32_t largest;  /* bits of the largest magnitude: beyond those of LARGEST for infinities and NaN */
+};
+
+/* The row behind all passes, in `row`, and its range. Beyond `depth` it is zeros, up to whole steps. */
+static struct range transformed(const struct rows *p, int64_t index, float *row) {
+    const int64_t vectors = (p->depth + LANES - 1) / LANES, padded = (p->depth + STEP - 1) / STEP * STEP;
+    __m512 low = _mm512_setzero_ps(), high = low;
+    __m512i largest = _mm512_setzero_si512();
+    for (int64_t pass = 0; pass == 0 || pass < p->passes; pass++) {
+        const float *factors = p->passes ? p->factors + pass * p->depth : NULL;
+        const int64_t width = p->passes ? p->mixed[pass] : 1;
+        for (int64_t v = 0; v < vectors; v++) {
+            const int64_t k = v * LANES;
+            const __mmask16 mask = first(p->depth - k);
+            __m512 x = pass == 0 ? load_float(p->x, index * p->depth + k, (enum dtype)p->dtype, mask)
+                                 : _mm512_load_ps(row + k);
+            if (factors)
+                x = _mm512_mul_ps(x, _mm512_maskz_loadu_ps(mask, factors + k));
+            _mm512_store_ps(row + k, mix_lanes(x, width));
+        }
+        mix(row, p->depth, width);
+    }
+    for (int64_t k = vectors * LANES; k < padded; k += LANES)
+        _mm512_store_ps(row + k, _mm512_setzero_ps());
+    for (int64_t k = 0; k < padded; k += LANES) {
+        const __m512 x = _mm512_load_ps(row + k);
+        largest = _mm512_max_epu32(largest, magnitude(x));
+        if (p->zero) {
+            low = _mm512_min_ps(low, x);
+            high = _mm512_max_ps(high, x);
+        }
+    }
+    return (struct range){_mm512_reduce_min_ps(low), _mm512_reduce_max_ps(high), _mm512_reduce_max_epu32(largest)};
+}
+
+/* The largest scale whose product with `code` is finite. */
+static inline float highest(float code) {
+    const float scale = LARGEST / code;
+    return isinf(scale * code) ? nextafterf(scale, 0.0f) : scale;
+}
+
+/* Scale and zero point of a row as `quantlab.numerics.ranges.minmax_range` chooses them. */
+static float choose(const struct rows *p, struct range range, float *zero) {
+    if (p->fixed) {
+        *zero = p->fixed_zero;
+        return p->fixed_scale;
+    }
+    float scale;
+    if (p->zero == NULL) {
+        float peak;
+        __builtin_memcpy(&peak, &range.largest, sizeof peak);
+        scale = fminf(fmaxf(peak / p->high, TINY), highest(p->high));
+        scale = peak == 0.0f ? 1.0f : scale;
+        *zero = 128.0f;
+    } else {
+        const double low = range.low, high = range.high;
+        scale = low == high ? 1.0f : fmaxf((float)((high - low) / p->high), TINY);
+        *zero = (float)fmin(fmax(nearbyint(-low / scale), 0.0), p->high);
+        scale = fminf(scale, nextafterf(LARGEST / fmaxf(*zero, p->high - *zero), 0.0f));
+    }
+    return scale * p->clip;
+}
+
+/* 64 codes: nearest, ties to even, within the format. */
+static inline __m512i codes_of(const float *row, __m512 steps, __m512 low, __m512 high, __m512i zero) {
+    __m512i four[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const __m512 x = _mm512_mul_ps(_mm512_load_ps(row + i * LANES), steps);
+        const __m512 inside = _mm512_min_ps(_mm512_max_ps(x, low), high);
+        four[i] = _mm512_add_epi32(_mm512_cvtps_epi32(inside), zero);
+    }
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i halves = _mm512_packus_epi16(_mm512_packs_epi32(four[0], four[1]), _mm512_packs_epi32(four[2], four[3]));
+    return _mm512_permutexvar_epi32(order, halves);
+}
+
+/* Rows from `begin` (a multiple of 16) to `end`. -1 if all is well, the first row that holds a NaN or an infinity, or
+ * -2 where memory is lacking. */
+int64_t rows(const struct rows *p, int64_t begin, int64_t end) {
+    const int64_t steps = (p->depth + STEP - 1) / STEP;
+    float *row = scratch(0, (size_t)steps * STEP * sizeof(float));
+    if (row == NULL)
+        return -2;
+    for (int64_t index = begin; index < end; index++) {
+        const struct range range = transformed(p, index, row);
+        if (range.largest > 0x7f7fffffu)
+            return index;
+        float zero;
+        const float scale = choose(p, range, &zero);
+        const float base = p->zero ? zero : 0.0f;
+        const __m512 inverse = _mm512_set1_ps(1.0f / scale);
+        const __m512 low = _mm512_set1_ps(p->low - base), high = _mm512_set1_ps(p->high - base);
+        const __m512i offset = _mm512_set1_epi32((int32_t)(p->zero ? zero : 128.0f));
+        uint8_t *tile = p->tiles + index / TILE * steps * TILE * STEP + index % TILE * STEP;
+        for (int64_t step = 0; step < steps; step++)
+            _mm512_storeu_si512(tile + step * TILE * STEP, codes_of(row + step * STEP, inverse, low, high, offset));
+        p->scale[index] = scale;
+        if (p->zero)
+            p->zero[index] = (int32_t)zero;
+    }
+    return -1;
+}
+
+#endif

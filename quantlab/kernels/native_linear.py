@@ -1,0 +1,189 @@
+"""The kernel "native": a whole Linear in two passes of our own C code. Which layers get it is decided elsewhere.
+
+The first pass reads the input, smooths, rotates and rounds it; the second multiplies with the codes of the weight as
+they lie, in a mapped file too. Nothing is prepared but scales, and no weight is copied.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor, nn
+
+from quantlab.kernels import native
+from quantlab.kernels.activations import DynamicActivations, StaticActivations
+from quantlab.kernels.native_rows import TILE, Codes, NativeRounding, address, knows
+from quantlab.kernels.reference import SimulatedLinear
+from quantlab.kernels.table import KERNELS, Kernel
+from quantlab.numerics.packing import pack
+
+PANEL = 32
+"""Columns of the product that are unpacked together, as in gemm.c."""
+LONGEST = 1 << 16
+"""Of a sum that int32 holds whatever the codes are."""
+_SMALL = 1 << 20
+"""Products that are not worth a thread of their own."""
+
+
+class Product(ctypes.Structure):
+    """``struct product`` of native/gemm.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("tiles", "row_scale", "row_zero")),
+        *((name, ctypes.c_void_p) for name in ("weight", "weight_scale", "weight_zero", "bias", "out")),
+        *((name, ctypes.c_int64) for name in ("rows", "columns", "depth", "groups", "packed", "dtype")),
+    )
+
+
+class NativeLinear(nn.Module):
+    """Both passes, and around them what C does not know: other transforms, and the low-rank branch."""
+
+    packed: Tensor
+    scale: Tensor
+    zero_point: Tensor | None
+    bias: Tensor | None
+    down: Tensor | None
+    up: Tensor | None
+
+    def __init__(self, layer: SimulatedLinear) -> None:
+        super().__init__()
+        codes, spec, activations = stored_codes(layer), layer.spec, layer.activations
+        if (
+            codes is None
+            or spec is None
+            or not isinstance(activations, DynamicActivations | StaticActivations)
+        ):
+            raise TypeError(f"the native kernel refuses this layer: {refusal(layer)}")
+        self.in_features, self.out_features, self.spec = layer.in_features, layer.out_features, spec
+        split = outside(layer)
+        self.transforms = layer.transforms[:split]
+        self.rounding = NativeRounding(activations, list(layer.transforms[split:]), layer.in_features)
+        self.register_buffer("packed", codes)
+        self.register_buffer("scale", self._grid(layer.scale, torch.float32))
+        self.register_buffer("zero_point", self._grid(layer.zero_point, torch.uint8))
+        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().float().contiguous())
+        self.register_buffer("down", layer.down)
+        self.register_buffer("up", layer.up)
+
+    def _grid(self, values: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        """Of each row and group, ``[out, groups]``."""
+        if values is None:
+            return None
+        return (
+            values.to(dtype)
+            .reshape(-1, values.shape[-1] if values.dim() > 1 else 1)
+            .expand(self.out_features, -1)
+            .contiguous()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., in] -> [..., out]``, in the dtype of ``x``; computed in float32 unless that is bfloat16.
+
+        Raises:
+            NumericError: The input holds a NaN or an infinity.
+        """
+        dtype = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32
+        rows = x.detach().to(dtype).reshape(-1, self.in_features)
+        for transform in self.transforms:
+            rows = transform(rows)
+        rows = rows.contiguous()
+        out = torch.empty(len(rows), self.out_features, dtype=dtype)
+        if out.numel():
+            self.multiply(self.rounding(rows), out)
+        if self.down is not None and self.up is not None:
+            out += (rows @ self.down.to(dtype)) @ self.up.to(dtype)
+        return out.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
+
+    def multiply(self, codes: Codes, out: Tensor) -> None:
+        """Fill ``out`` ``[rows, out]``, float32 or bfloat16, contiguous."""
+        rows, columns = out.shape
+        task = Product(
+            *map(address, (codes.tiles, codes.scale, codes.zero)),
+            *map(address, (self.packed, self.scale, self.zero_point, self.bias, out)),
+            *(rows, columns, self.in_features, self.scale.shape[1]),
+            *(self.spec.bits <= 4, out.dtype == torch.bfloat16),
+        )
+        call, at = native.function("product"), ctypes.byref(task)
+        if columns >= PANEL * torch.get_num_threads():
+            step = PANEL * max(1, _SMALL // (rows * self.in_features * PANEL))
+            done = native.share(lambda *ends: call(at, 0, rows, *ends), columns, step=step)
+        else:
+            done = native.share(lambda *ends: call(at, *ends, 0, columns), rows, step=2 * TILE)
+        native.require_memory(min(done))
+
+    def extra_repr(self) -> str:
+        """Sizes and bits."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, weight={self.spec.bits} bits"
+        )
+
+
+def stored_codes(layer: SimulatedLinear) -> Tensor | None:
+    """The codes of a weight as `pack` lays them out; those that the layer keeps, where it keeps them."""
+    if layer.is_packed and layer.spec is not None:
+        return layer.packed.contiguous()
+    codes = layer.codes()
+    return None if codes is None or layer.spec is None else pack(codes, layer.spec).contiguous()
+
+
+def outside(layer: SimulatedLinear) -> int:
+    """How many transforms torch runs: all before the last that C does not know.
+
+    All of them where something else reads the transformed input, a low-rank branch or the range of a whole tensor.
+    """
+    activations, transforms = layer.activations, list(layer.transforms)
+    whole = isinstance(activations, DynamicActivations) and activations.spec.granularity == "tensor"
+    if whole or layer.down is not None:
+        return len(transforms)
+    return max((index + 1 for index, part in enumerate(transforms) if not knows(part)), default=0)
+
+
+def refusal(layer: SimulatedLinear) -> str:
+    """Why C cannot execute this layer; empty where it can."""
+    spec, activations, scale = layer.spec, layer.activations, layer.scale
+    if spec is None or scale is None:
+        return "its weight is not rounded"
+    if activations is None:
+        return "its input is not rounded"
+    if not isinstance(activations, DynamicActivations | StaticActivations):
+        return "its input is rounded with more than one step (twin quantizer)"
+    if isinstance(activations, StaticActivations) and activations.scale.numel() != 1:
+        return "its input has more than one static scale"
+    if isinstance(activations, DynamicActivations) and activations.spec.granularity not in {
+        "token",
+        "tensor",
+    }:
+        return f"its input has a scale for each {activations.spec.granularity}"
+    if not spec.symmetric and spec.bits == 8:
+        return "an asymmetric weight of 8 bits does not fit signed bytes"
+    groups = scale.shape[-1] if scale.dim() == 2 else 1
+    length = layer.in_features // max(1, groups)
+    if groups > 1 and length % 64:
+        return f"its groups of {length} columns are no multiple of 64"
+    if length > LONGEST:
+        return f"sums over {length} columns may not fit 32 bits"
+    return ""
+
+
+class Native:
+    """Own C code for AVX512-VNNI and AMX."""
+
+    exact = 1e-5
+
+    def absent(self, device: torch.device) -> str:
+        """Why this machine has no such kernel."""
+        if device.type != "cpu":
+            return "it runs on CPUs only"
+        return native.why_absent()
+
+    def refuses(self, layer: SimulatedLinear) -> str:
+        """Why it cannot execute this layer."""
+        return refusal(layer)
+
+    def prepare(self, layer: SimulatedLinear) -> nn.Module:
+        """A module that shares the layer's codes."""
+        return NativeLinear(layer).eval()
+
+
+NATIVE: Kernel = KERNELS.register("native")(Native())
