@@ -1,4 +1,4 @@
-"""A second network on the same weights, and exchanging modules in it. It quantizes nothing."""
+"""A second network on the same weights. It quantizes nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from itertools import chain
 from typing import Any
 
 from torch import nn
+
+from quantlab.models.places import Places
+
+__all__ = ["Places", "twin"]
 
 HOOKS = (
     "_forward_hooks",
@@ -34,33 +38,3 @@ def twin(network: nn.Module, *, hooks: bool = True) -> nn.Module:
         if isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0
     return copied
-
-
-class Places:
-    """Where each named module of a network hangs; a module under several names is exchanged under all of them."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self._originals = dict(network.named_modules(remove_duplicate=False))
-        self._slots: dict[int, list[tuple[nn.Module, str]]] = {}
-        for name, module in self._originals.items():
-            if name:
-                parent, _, attribute = name.rpartition(".")
-                slot = (self._originals[parent], attribute)
-                slots = self._slots.setdefault(id(module), [])
-                if not any(slot[0] is other and attribute == own for other, own in slots):
-                    slots.append(slot)
-
-    def original(self, name: str) -> nn.Module:
-        """The module that hung there at first."""
-        return self._originals[name]
-
-    def current(self, name: str) -> nn.Module:
-        """The module that hangs there now."""
-        parent, attribute = self._slots[id(self._originals[name])][0]
-        return parent.get_submodule(attribute)
-
-    def put(self, name: str, module: nn.Module | None) -> None:
-        """Hang ``module`` there, or the original for None."""
-        original = self._originals[name]
-        for parent, attribute in self._slots[id(original)]:
-            parent._modules[attribute] = original if module is None else module  # noqa: SLF001 - setattr costs more

@@ -73,13 +73,23 @@ class Simulated(nn.Module):
         """
         if self.is_packed or not self.keeps_its_codes():
             return self.is_packed
-        codes, rows, shape = self.codes(), self.weight_rows(), self.weight.shape
+        codes, rows = self.codes(), self.weight_rows()
         if codes is None or self.spec is None:
             return False
-        self._shape, self._dtype, self._width = shape, rows.dtype, rows.shape[-1]
-        del self.weight
-        self.register_buffer("packed", pack(codes, self.spec))
+        self.hold(pack(codes, self.spec), rows.dtype, rows.shape[-1])
         return True
+
+    def hold(self, stored: Tensor, dtype: torch.dtype, width: int) -> None:
+        """Keep what is stored of the weight in its place; of the weight, which may be on the meta device, the shape.
+
+        Args:
+            stored: Packed codes ``[out, ...]``; where the weight is not rounded, its rows in a narrower format.
+            dtype: Of the weight that is worked out from it.
+            width: Columns of the weight as a matrix.
+        """
+        self._shape, self._dtype, self._width = self.weight.shape, dtype, width
+        del self.weight
+        self.register_buffer("packed", stored)
 
     def keeps_its_codes(self) -> bool:
         """Whether the codes give the weight back bit for bit."""
@@ -91,7 +101,7 @@ class Simulated(nn.Module):
 
     @property
     def is_packed(self) -> bool:
-        """Whether codes are stored and the weight is not."""
+        """Whether codes (or narrower numbers) are stored and the weight is not."""
         return "packed" in self._buffers
 
     @property
@@ -124,7 +134,7 @@ class Simulated(nn.Module):
     def _unpacked(self) -> Tensor:
         codes = self.codes()
         if codes is None or self.spec is None:
-            raise AttributeError("weight")
+            return self.weight_of(self.packed.to(self._dtype), self._shape)
         return self.weight_of(dequantize(codes, *self._range(), self.spec, dtype=self._dtype), self._shape)
 
 
@@ -171,14 +181,16 @@ class SimulatedLinear(Simulated):
         return x
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., in] -> [..., out]``.
+        """``[..., in] -> [..., out]``; an input of another dtype is multiplied in the weight's, and answered in its own.
 
         Raises:
             NumericError: The input holds a NaN or an infinity and is to be rounded.
         """
         x = self.transform(x)
         rounded = x if self.activations is None else self.activations(x)
-        output = F.linear(rounded, self.weight, self.bias)
+        weight = self.weight
+        output = F.linear(rounded.to(weight.dtype), weight, self.bias)
+        output = output if x.dtype == weight.dtype else output.to(x.dtype)
         if self.down is None or self.up is None:
             return output
         return output + (x @ self.down.to(x.dtype)) @ self.up.to(x.dtype)
@@ -208,10 +220,14 @@ class SimulatedConv2d(Simulated):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, in, h, w] -> [n, out, h', w']``."""
+        return self.convolved(x, self.weight, self.bias)
+
+    def convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """``x`` with a weight and bias of this layer's shapes."""
         padding = self.padding
         if self.padding_mode != "zeros":
             x, padding = F.pad(x, self._border, mode=self.padding_mode), (0, 0)
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, self.groups)
 
     def rows_of(self, weight: Tensor) -> Tensor:
         """``[out, in / groups * kernel]``."""
@@ -231,16 +247,12 @@ class SimulatedConvTranspose2d(Simulated):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, in, h, w] -> [n, out, h', w']``."""
-        return F.conv_transpose2d(
-            x,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding,
-            self.output_padding,
-            self.groups,
-            self.dilation,
-        )
+        return self.convolved(x, self.weight, self.bias)
+
+    def convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """``x`` with a weight and bias of this layer's shapes."""
+        how = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+        return F.conv_transpose2d(x, weight, bias, *how)
 
     def rows_of(self, weight: Tensor) -> Tensor:
         """``[out, in / groups * kernel]``."""

@@ -96,7 +96,7 @@ def fit_correction(moments: ErrorMoments, rank: int) -> Correction:
     root = s[:kept].sqrt()
     down, up = u[:, :kept] * root, root[:, None] * v[:kept]
     bias = moments.mean_error - moments.mean_x @ down @ up
-    return Correction(down.float(), up.float(), bias.float())
+    return Correction(down.float().contiguous(), up.float().contiguous(), bias.float())
 
 
 def explained(correction: Correction, moments: ErrorMoments) -> float:

@@ -37,7 +37,7 @@ def split(weight: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     else:
         transposed_up, transposed_down = _thin(matrix.T, kept)
         down, up = transposed_down.T, transposed_up.T
-    down, up = (part.bfloat16().double() for part in (down, up))
+    down, up = (part.bfloat16().double().contiguous() for part in (down, up))
     return down, up, matrix - (down @ up).T
 
 

@@ -13,6 +13,7 @@ from quantlab.models.config_pi3 import Pi3Config
 from quantlab.models.pi3 import Pi3
 from quantlab.models.pi3x import Pi3X
 from quantlab.models.reconstruction import Reconstruction
+from quantlab.models.shapes import shapes_only
 from quantlab.models.vggt import VGGT
 from quantlab.registry import Registry
 
@@ -54,6 +55,9 @@ def build_model(
     """
     builder = NETWORKS[kind]
     place = torch.device(device or "cpu")
+    if place.type == "meta":
+        with shapes_only():
+            return builder(config)
     with place:
         network = builder(config)
-    return network if place.type == "meta" else network.to(place)
+    return network.to(place)

@@ -57,7 +57,7 @@ def load_model(path_or_name: str | Path, *, device: str = "cpu", dtype: str = "f
         CheckpointError: An unknown name, or a file that cannot be used.
         DeviceError: A device or dtype this machine does not have.
     """
-    chosen_device, precision = _device(device), _dtype(dtype)
+    chosen_device, precision = device_of(device), dtype_of(dtype)
     source = (
         None if Path(path_or_name).exists() and str(path_or_name) not in MODELS else _source(path_or_name)
     )
@@ -94,7 +94,12 @@ def _source(path_or_name: str | Path) -> Source | None:
     return MODELS[text]
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        DeviceError: This machine has none.
+    """
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -106,7 +111,12 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dtype(name: str) -> torch.dtype:
+def dtype_of(name: str) -> torch.dtype:
+    """The precision of a trunk by its name.
+
+    Raises:
+        DeviceError: It is not offered.
+    """
     if name not in DTYPES:
         raise DeviceError(f"dtype {name!r} is not offered", remedy=f"Choose one of: {', '.join(DTYPES)}.")
     return DTYPES[name]

@@ -1,1 +1,1 @@
-"""Packed checkpoints: a quantized network on disk, and run from there. It calibrates nothing and decides no settings."""
+"""Packed checkpoints: a quantized network on disk, and run from there. It calibrates nothing and decides nothing."""
