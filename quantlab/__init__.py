@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from quantlab.engine.recipe import Recipe
     from quantlab.errors import QuantLabError
     from quantlab.lab import Lab, load_session
-    from quantlab.models.zoo import build_model, load_model
+    from quantlab.models.zoo import build_model
+    from quantlab.packed.load import load_model
     from quantlab.report.page import write as report
     from quantlab.scenes.load import load_scene, load_scenes
     from quantlab.scenes.synthetic import rooms
@@ -28,7 +29,7 @@ _NAMES = {
     "QuantLabError": "quantlab.errors",
     "Recipe": "quantlab.engine.recipe",
     "build_model": "quantlab.models.zoo",
-    "load_model": "quantlab.models.zoo",
+    "load_model": "quantlab.packed.load",
     "load_scene": "quantlab.scenes.load",
     "load_scenes": "quantlab.scenes.load",
     "load_session": "quantlab.lab",

@@ -22,6 +22,7 @@ from quantlab.engine.cost import Cost, cost
 from quantlab.engine.diagnosis import Diagnosis
 from quantlab.engine.evaluation import Evaluation
 from quantlab.engine.execution import Run
+from quantlab.engine.export import Exporting
 from quantlab.engine.plan import plan
 from quantlab.engine.quantize import Quantizer
 from quantlab.engine.recipe import Recipe
@@ -35,7 +36,6 @@ from quantlab.engine.session_open import reopen
 from quantlab.engine.stages import StageStore
 from quantlab.engine.subject import Predict
 from quantlab.engine.views import LayerView
-from quantlab.engine.workbench import Workbench
 from quantlab.jobs import Job
 from quantlab.models.model import Model
 from quantlab.storage import check_writable
@@ -44,7 +44,7 @@ INTERACTIVE_SECONDS = 2.0
 """A lab whose forward takes longer queues edits instead of following each one."""
 
 
-class Lab(Workbench):
+class Lab(Exporting):
     """A network, the scenes it is calibrated and judged on, and a recipe that can be changed and changed back.
 
     Args:
