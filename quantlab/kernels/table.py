@@ -20,7 +20,7 @@ class Kernel(Protocol):
 
     Attributes:
         exact: How far its output may be from that of the simulated layer, relative to the largest output, on
-            identical codes. `measured` and the tests hold it to that.
+            identical codes. `check.wrong` and the tests hold it to that.
     """
 
     exact: float
@@ -41,6 +41,8 @@ class Kernel(Protocol):
 
 KERNELS: Registry[Kernel] = Registry("kernel", RecipeError)
 REFERENCE = "reference"
+ON_REQUEST = frozenset({"fp8"})
+"""Kernels that round otherwise than the recipe says, and therefore run only where they are named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,161 @@
+"""Which kernel executes each layer: tried and measured once for each kind of layer, and exchanged in place."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import nn
+
+from quantlab.errors import RecipeError
+from quantlab.kernels import dequantized, fp8, int_mm, native_linear, onednn, zen
+from quantlab.kernels.check import Oracle, wrong
+from quantlab.kernels.measure import TOKENS, milliseconds, signature
+from quantlab.kernels.reference import SimulatedLinear
+from quantlab.kernels.table import KERNELS, ON_REQUEST, REFERENCE, Choice, Kernel
+from quantlab.models.places import Places
+
+AUTO = "auto"
+TABLE = (native_linear, onednn, int_mm, zen, fp8, dequantized)
+"""Imported so that their kernels are registered; in this order where nothing is measured."""
+COMPUTE: Mapping[str, torch.dtype] = MappingProxyType({"float32": torch.float32, "bfloat16": torch.bfloat16})
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a network is executed.
+
+    Attributes:
+        layers: The choice for each quantized Linear, by name.
+        attention: Name of the attention's core.
+        compute: What everything else is computed in.
+        threads: Of torch, when that was measured.
+    """
+
+    layers: Mapping[str, Choice]
+    attention: str = "torch"
+    compute: str = "float32"
+    threads: int = 1
+
+    @property
+    def kernels(self) -> Mapping[str, int]:
+        """How many layers each kernel executes, the most first."""
+        return dict(Counter(choice.kernel for choice in self.layers.values()).most_common())
+
+    def summary(self) -> str:
+        """A line for a person, and one for each kernel that was not taken and why."""
+        counts = ", ".join(f"{count} {kernel}" for kernel, count in self.kernels.items()) or "no layers"
+        threads = f"{self.threads} thread" + "s" * (self.threads != 1)
+        first = f"{counts}; attention {self.attention}, {self.compute}, {threads}"
+        reasons = Counter(
+            f"{kernel}: {why}" for choice in self.layers.values() for kernel, why in choice.skipped.items()
+        )
+        return "\n".join([first, *(f"not {why} ({count} layers)" for why, count in reasons.most_common())])
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What was found about one kernel on one kind of layer."""
+
+    wrong: str
+    milliseconds: float | None = None
+
+
+_verdicts: dict[Hashable, _Verdict] = {}
+_trying = threading.RLock()
+
+
+def execute(
+    network: nn.Module, *, kernel: str = AUTO, measure: bool = True, compute: str = "float32"
+) -> Execution:
+    """Exchange every `SimulatedLinear` of a network, in place, by the module of the kernel chosen for it.
+
+    A kernel is tried on one layer of each kind, with that layer's own weight, before it executes any; what is found
+    holds as long as the process lives. Convolutions stay as they are.
+
+    Args:
+        network: With quantized layers; a module under several names is exchanged under all of them.
+        kernel: A name in the table, or "auto" for the fastest. A layer that the named one refuses is simulated.
+        measure: Off: the first in the order of the table that is right, whatever it takes.
+        compute: "float32" or "bfloat16", what the layers' inputs will be.
+
+    Raises:
+        RecipeError: There is no kernel of that name, or no such ``compute``.
+    """
+    if kernel != AUTO:
+        _ = KERNELS[kernel]
+    if compute not in COMPUTE:
+        raise RecipeError(
+            f"a network cannot compute in {compute!r}", remedy=f"Use one of: {', '.join(COMPUTE)}."
+        )
+    places, chosen = Places(network), {}
+    for name, layer in list(network.named_modules()):
+        if name and isinstance(layer, SimulatedLinear):
+            chosen[name] = choose(layer, kernel=kernel, measure=measure, compute=COMPUTE[compute])
+            places.put(name, KERNELS[chosen[name].kernel].prepare(layer))
+    return Execution(MappingProxyType(chosen), compute=compute, threads=torch.get_num_threads())
+
+
+def choose(
+    layer: SimulatedLinear,
+    *,
+    kernel: str = AUTO,
+    measure: bool = True,
+    compute: torch.dtype = torch.float32,
+) -> Choice:
+    """Which kernel executes a layer; arguments as in `execute`. Safe from several threads.
+
+    The layer keeps its codes in place of its weight from now on.
+    """
+    layer.keep_packed()
+    names = [name for name in KERNELS if name not in ON_REQUEST] if kernel == AUTO else [kernel]
+    skipped = {name: why for name in names if (why := _unfit(KERNELS[name], layer))}
+    with _trying:
+        trial = _Trial(layer, compute, measure=measure and kernel == AUTO)
+        found = {name: trial.verdict(name) for name in names if name not in skipped}
+    skipped |= {name: verdict.wrong for name, verdict in found.items() if verdict.wrong}
+    right = {name: verdict.milliseconds for name, verdict in found.items() if not verdict.wrong}
+    times = {name: taken for name, taken in right.items() if taken is not None}
+    best = min(times, key=times.__getitem__) if times else next(iter(right), REFERENCE)
+    slower = {name: f"slower than {best}" for name in right if name != best and name in times}
+    return Choice(best, MappingProxyType(skipped | slower), MappingProxyType(times))
+
+
+def _unfit(kernel: Kernel, layer: SimulatedLinear) -> str:
+    stored = layer.packed if layer.is_packed else layer.weight
+    return kernel.absent(stored.device) or kernel.refuses(layer)
+
+
+class _Trial:
+    """Tries kernels on a layer, unless they were tried on one of its kind; the oracle is asked only if need be."""
+
+    def __init__(self, layer: SimulatedLinear, compute: torch.dtype, *, measure: bool) -> None:
+        self.layer, self.compute, self.measure = layer, compute, measure
+        self.kind = (signature(layer), compute, torch.get_num_threads() if measure else 0)
+        self._oracle: Oracle | None = None
+
+    def verdict(self, name: str) -> _Verdict:
+        """Of a kernel that is here and refuses nothing about the layer."""
+        key = (name, id(KERNELS[name]), self.kind)
+        if key not in _verdicts:
+            _verdicts[key] = self._tried(name, KERNELS[name])
+        return _verdicts[key]
+
+    def _tried(self, name: str, kernel: Kernel) -> _Verdict:
+        self._oracle = self._oracle or Oracle(self.layer)
+        found = "" if name == REFERENCE else wrong(name, kernel, self._oracle, self.compute)
+        if found or not self.measure:
+            return _Verdict(found)
+        tokens = self._oracle.tokens(TOKENS).to(self.compute)
+        best = min(self._times(), default=float("inf"))
+        return _Verdict("", milliseconds(kernel.prepare(self.layer), tokens, best=best))
+
+    def _times(self) -> Iterator[float]:
+        for name in KERNELS:
+            verdict = _verdicts.get((name, id(KERNELS[name]), self.kind))
+            if verdict is not None and verdict.milliseconds is not None:
+                yield verdict.milliseconds

@@ -1,0 +1,73 @@
+"""Kernel "fp8": products of 8-bit floating point numbers on NVIDIA GPUs. It rounds otherwise than any recipe here says.
+
+Therefore it runs only where it is named. Weight codes of up to 5 bits are exact in it; inputs never are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from quantlab.kernels.activations import Activations
+from quantlab.kernels.coded import CodedLinear, refusal
+from quantlab.kernels.reference import SimulatedLinear
+from quantlab.kernels.table import KERNELS, Kernel
+
+FORMAT = torch.float8_e4m3fn
+LARGEST = torch.finfo(FORMAT).max
+CAPABILITY = (8, 9)
+"""The first NVIDIA GPU that multiplies it (Ada)."""
+MULTIPLE = 16
+"""Widths that it takes are multiples of this."""
+
+
+class Fp8Linear(CodedLinear):
+    """A Linear executed by ``torch._scaled_mm``, one scale a row of the input and one an output channel."""
+
+    def run(self, rows: Tensor, out: Tensor) -> None:
+        """All rows at once; a row with a NaN or an infinity comes out as NaN."""
+        rows = self.transform(rows)
+        scale = rows.abs().amax(dim=1, keepdim=True).float() / LARGEST
+        scale = scale.masked_fill(scale == 0, 1.0)
+        codes = (rows.float() / scale).to(FORMAT)
+        weight, steps = self.made()
+        kind = torch.bfloat16  # the only one that row scales come with on a GPU
+        product = torch._scaled_mm(codes, weight.T, scale_a=scale, scale_b=steps, out_dtype=kind)  # noqa: SLF001 - its public name is torch's own plan
+        torch.add(product, 0 if self.bias is None else self.bias.detach(), out=out)
+        self.add_branch(out, rows)
+
+    def make(self) -> tuple[Tensor, Tensor]:
+        """The weight's codes as floating point numbers ``[out, in]`` and their scales ``[1, out]``."""
+        return self.signed_codes().float().to(FORMAT), self.group_scales().T.contiguous()
+
+
+class Fp8:
+    """The kernel. Each factor is off by 1/16 of itself at most, and a product by about twice that."""
+
+    exact = 0.13
+
+    def absent(self, device: torch.device) -> str:
+        """As `Kernel.absent`."""
+        if device.type != "cuda" or torch.version.hip is not None:
+            return "it runs on an NVIDIA GPU"
+        capability = torch.cuda.get_device_capability(device)
+        return "" if capability >= CAPABILITY else "this GPU has no 8-bit floating point"
+
+    def refuses(self, layer: SimulatedLinear) -> str:
+        """As `Kernel.refuses`."""
+        if why := refusal(layer):
+            return why
+        if isinstance(layer.activations, Activations) and layer.activations.spec.bits != 8:
+            return "its input is to be rounded to fewer than 8 bits"
+        if layer.spec is not None and layer.spec.granularity == "group":
+            return "it takes one scale an output channel, and this weight has groups"
+        if layer.in_features % MULTIPLE or layer.out_features % MULTIPLE:
+            return f"it wants widths that are multiples of {MULTIPLE}"
+        return ""
+
+    def prepare(self, layer: SimulatedLinear) -> nn.Module:
+        """As `Kernel.prepare`."""
+        return Fp8Linear(layer)
+
+
+FP8: Kernel = KERNELS.register("fp8")(Fp8())
