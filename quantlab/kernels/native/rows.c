@@ -45,35 +45,41 @@ static inline __m512 mix_lanes(__m512 x, int64_t width) {
     return x;
 }
 
-/* `count` (2, 4, 8 or 16) vectors, `stride` floats apart. */
-#define MIX_VECTORS(COUNT)                                                                                             \
-    static inline void mix_##COUNT(float *x, int64_t stride) {                                                         \
-        __m512 v[COUNT];                                                                                               \
-        _Pragma("GCC unroll 16") for (int i = 0; i < COUNT; i++) v[i] = _mm512_loadu_ps(x + i * stride);               \
-        _Pragma("GCC unroll 4") for (int half = 1; half < COUNT; half *= 2)                                            \
-            _Pragma("GCC unroll 16") for (int i = 0; i < COUNT; i++) if (!(i & half)) {                                \
-            const __m512 a = v[i], b = v[i + half];                                                                    \
-            v[i] = _mm512_add_ps(a, b);                                                                                \
-            v[i + half] = _mm512_sub_ps(a, b);                                                                         \
-        }                                                                                                              \
-        _Pragma("GCC unroll 16") for (int i = 0; i < COUNT; i++) _mm512_storeu_ps(x + i * stride, v[i]);               \
-    }
-MIX_VECTORS(2)
-MIX_VECTORS(4)
-MIX_VECTORS(8)
-MIX_VECTORS(16)
+/* Vectors that belong together: `count` (2, 4, 8 or 16) of them. */
+static inline __attribute__((always_inline)) void mix_vectors(__m512 *v, int count) {
+#pragma GCC unroll 4
+    for (int half = 1; half < count; half *= 2)
+#pragma GCC unroll 16
+        for (int i = 0; i < count; i++)
+            if (!(i & half)) {
+                const __m512 a = v[i], b = v[i + half];
+                v[i] = _mm512_add_ps(a, b);
+                v[i + half] = _mm512_sub_ps(a, b);
+            }
+}
 
-/* Blocks of `width` neighbours times Sylvester's matrix of that order; what is less than a vector is done already. */
-static void mix(float *x, int64_t depth, int64_t width) {
-    for (int64_t done = LANES; done < width;) {
+static inline __attribute__((always_inline)) void mix_strided(float *x, int64_t stride, int count) {
+    __m512 v[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < count; i++)
+        v[i] = _mm512_loadu_ps(x + i * stride);
+    mix_vectors(v, count);
+#pragma GCC unroll 16
+    for (int i = 0; i < count; i++)
+        _mm512_storeu_ps(x + i * stride, v[i]);
+}
+
+/* Blocks of `width` neighbours times Sylvester's matrix of that order, of which the first `done` are mixed already. */
+static void mix(float *x, int64_t depth, int64_t done, int64_t width) {
+    while (done < width) {
         const int64_t left = width / done, now = left < 16 ? left : 16;
         for (int64_t base = 0; base < depth; base += done * now)
             for (int64_t i = 0; i < done; i += LANES)
                 switch (now) {
-                case 2: mix_2(x + base + i, done); break;
-                case 4: mix_4(x + base + i, done); break;
-                case 8: mix_8(x + base + i, done); break;
-                default: mix_16(x + base + i, done);
+                case 2: mix_strided(x + base + i, done, 2); break;
+                case 4: mix_strided(x + base + i, done, 4); break;
+                case 8: mix_strided(x + base + i, done, 8); break;
+                default: mix_strided(x + base + i, done, 16);
                 }
         done *= now;
     }
@@ -81,6 +87,28 @@ static void mix(float *x, int64_t depth, int64_t width) {
 
 static inline __m512i magnitude(__m512 x) {
     return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
+}
+
+/* The values that a pass starts from, times its factors. */
+static inline __m512 started(const struct rows *p, int64_t index, int64_t pass, const float *row, int64_t k,
+                             __mmask16 mask) {
+    const __m512 x = pass == 0 ? load_float(p->x, index * p->depth + k, (enum dtype)p->dtype, mask)
+                               : _mm512_maskz_loadu_ps(mask, row + k);
+    return p->passes ? _mm512_mul_ps(x, _mm512_maskz_loadu_ps(mask, p->factors + pass * p->depth + k)) : x;
+}
+
+/* The start of a pass, and its first eight stages, 256 values at a time. */
+static void start_wide(const struct rows *p, int64_t index, int64_t pass, float *row) {
+    for (int64_t base = 0; base < p->depth; base += 16 * LANES) {
+        __m512 v[16];
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++)
+            v[i] = mix_lanes(started(p, index, pass, row, base + i * LANES, 0xffff), LANES);
+        mix_vectors(v, 16);
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++)
+            _mm512_storeu_ps(row + base + i * LANES, v[i]);
+    }
 }
 
 struct range {
@@ -94,18 +122,15 @@ static struct range transformed(const struct rows *p, int64_t index, float *row)
     __m512 low = _mm512_setzero_ps(), high = low;
     __m512i largest = _mm512_setzero_si512();
     for (int64_t pass = 0; pass == 0 || pass < p->passes; pass++) {
-        const float *factors = p->passes ? p->factors + pass * p->depth : NULL;
         const int64_t width = p->passes ? p->mixed[pass] : 1;
-        for (int64_t v = 0; v < vectors; v++) {
-            const int64_t k = v * LANES;
-            const __mmask16 mask = first(p->depth - k);
-            __m512 x = pass == 0 ? load_float(p->x, index * p->depth + k, (enum dtype)p->dtype, mask)
-                                 : _mm512_load_ps(row + k);
-            if (factors)
-                x = _mm512_mul_ps(x, _mm512_maskz_loadu_ps(mask, factors + k));
-            _mm512_store_ps(row + k, mix_lanes(x, width));
+        if (width >= 16 * LANES) {
+            start_wide(p, index, pass, row);
+            mix(row, p->depth, 16 * LANES, width);
+            continue;
         }
-        mix(row, p->depth, width);
+        for (int64_t k = 0; k < vectors * LANES; k += LANES)
+            _mm512_store_ps(row + k, mix_lanes(started(p, index, pass, row, k, first(p->depth - k)), width));
+        mix(row, p->depth, LANES, width);
     }
     for (int64_t k = vectors * LANES; k < padded; k += LANES)
         _mm512_store_ps(row + k, _mm512_setzero_ps());
@@ -166,6 +191,7 @@ static inline __m512i codes_of(const float *row, __m512 steps, __m512 low, __m51
  * -2 where memory is lacking. */
 int64_t rows(const struct rows *p, int64_t begin, int64_t end) {
     const int64_t steps = (p->depth + STEP - 1) / STEP;
+    const int64_t size = p->dtype == BFLOAT16 ? 2 : 4;
     float *row = scratch(0, (size_t)steps * STEP * sizeof(float));
     if (row == NULL)
         return -2;
@@ -180,8 +206,12 @@ int64_t rows(const struct rows *p, int64_t begin, int64_t end) {
         const __m512 low = _mm512_set1_ps(p->low - base), high = _mm512_set1_ps(p->high - base);
         const __m512i offset = _mm512_set1_epi32((int32_t)(p->zero ? zero : 128.0f));
         uint8_t *tile = p->tiles + index / TILE * steps * TILE * STEP + index % TILE * STEP;
-        for (int64_t step = 0; step < steps; step++)
-            _mm512_storeu_si512(tile + step * TILE * STEP, codes_of(row + step * STEP, inverse, low, high, offset));
+        const char *next = (const char *)p->x + (index + 1 < end ? index + 1 : index) * p->depth * size;
+        for (int64_t step = 0; step < steps; step++, tile += TILE * STEP) {
+            for (int64_t line = 0; line < STEP * size; line += 64)
+                _mm_prefetch(next + step * STEP * size + line, _MM_HINT_T1);
+            _mm512_storeu_si512(tile, codes_of(row + step * STEP, inverse, low, high, offset));
+        }
         p->scale[index] = scale;
         if (p->zero)
             p->zero[index] = (int32_t)zero;
