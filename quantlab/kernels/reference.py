@@ -105,6 +105,16 @@ class Simulated(nn.Module):
         return "packed" in self._buffers
 
     @property
+    def weight_shape(self) -> torch.Size:
+        """Of the weight, without working it out."""
+        return self._shape if self.is_packed else self.weight.shape
+
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        """Likewise."""
+        return self._dtype if self.is_packed else self.weight.dtype
+
+    @property
     def stored_bytes(self) -> int:
         """Memory of the weight as it is stored."""
         stored: Tensor = self.packed if self.is_packed else self.weight

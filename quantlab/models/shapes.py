@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _MADE = (torch.randn, torch.zeros, torch.full)
-_SCALED = (Tensor.mul, Tensor.__mul__)
+_KEEP_SHAPE = (Tensor.mul, Tensor.__mul__, Tensor.uniform_)
 
 
 @contextmanager
@@ -39,6 +39,6 @@ class _ShapesOnly(TorchFunctionMode):
         if func in _MADE and not on_cpu:
             sizes = args[:1] if func is torch.full else args
             return torch.empty(*sizes)
-        if func in _SCALED and isinstance(args[0], Tensor) and args[0].is_meta:
+        if func in _KEEP_SHAPE and isinstance(args[0], Tensor) and args[0].is_meta:
             return args[0]
         return func(*args, **given)

@@ -47,15 +47,15 @@ def dissect(layer: Simulated) -> tuple[Record, Tensors]:
     Returns:
         What is not tensors, as data that JSON takes; and the tensors, their names below those of the record.
     """
-    codes, weight = (layer.codes() if layer.keeps_its_codes() else None), layer.weight
     record: Record = {"spec": None if layer.spec is None else encode(layer.spec), "parts": {}}
-    record["dtype"] = str(weight.dtype).removeprefix("torch.")
+    record["dtype"] = str(layer.weight_dtype).removeprefix("torch.")
     tensors = _kept(scale=layer.scale, zero_point=layer.zero_point, bias=layer.bias)
-    if codes is not None and layer.spec is not None:
-        record["width"] = codes.shape[-1]
-        tensors["codes"] = pack(codes, layer.spec)
+    codes = _packed_codes(layer)
+    if codes is None:
+        tensors["weight"] = layer.weight
     else:
-        tensors["weight"] = weight
+        record["width"] = layer.weight_shape.numel() // len(codes)
+        tensors["codes"] = codes
     if isinstance(layer, SimulatedLinear):
         tensors |= _kept(down=layer.down, up=layer.up)
         parts = {f"transforms.{index}": part for index, part in enumerate(layer.transforms)}
@@ -64,6 +64,14 @@ def dissect(layer: Simulated) -> tuple[Record, Tensors]:
                 record["parts"][name], own = _take_apart(part)
                 tensors |= {f"{name}.{key}": tensor for key, tensor in own.items()}
     return record, {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+def _packed_codes(layer: Simulated) -> Tensor | None:
+    """None where codes do not give the weight back."""
+    if layer.spec is None or not layer.keeps_its_codes():
+        return None
+    codes = layer.packed if layer.is_packed else layer.codes()
+    return codes if codes is None or layer.is_packed else pack(codes, layer.spec)
 
 
 def assemble(

@@ -38,7 +38,8 @@ class PackedModel(Model):
 
     def __repr__(self) -> str:
         megabytes = sum(stamp.size for stamp in self._stamps) / 1e6
-        return f"PackedModel({self.name!r}, {megabytes:.1f} MB, {self.execution.summary().partition(chr(10))[0]}, {self.device})"
+        execution = self.execution.summary().partition("\n")[0]
+        return f"PackedModel({self.name!r}, {megabytes:.1f} MB, {execution}, {self.device})"
 
     @property
     def sha256(self) -> str:

@@ -163,8 +163,7 @@ class _Writer:
     def _layer(self, name: str, layer: Simulated) -> Iterator[tuple[str, Tensor]]:
         record, tensors = dissect(layer)
         self.layers[name] = record
-        shape = layer._shape if layer.is_packed else layer.weight.shape  # noqa: SLF001 - asked without unpacking
-        for own, tensor in to_file(record, tensors, shape).items():
+        for own, tensor in to_file(record, tensors, layer.weight_shape).items():
             kept = own == "weight" and record["spec"] is None
             yield own, narrow(tensor, self._rest) if kept else tensor
 
