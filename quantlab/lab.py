@@ -130,7 +130,9 @@ class Lab(Exporting):
             icp: Also accuracy, completeness and normal consistency (seconds a scene, needs open3d for normals).
         """
         recipe = self._asked(recipe)
-        return self._remember(("evaluation", recipe, icp), lambda: self._evaluate(recipe, job, icp=icp))
+        found = self._remember(("evaluation", recipe, icp), lambda: self._evaluate(recipe, job, icp=icp))
+        known = self.measured(recipe=recipe)
+        return found if known is None else replace(found, latency=known.seconds, memory_bytes=known.bytes)
 
     def compare(self, scene: int = 0, *, recipe: Recipe | None = None, job: Job | None = None) -> Comparison:
         """Full-precision and quantized clouds of a scene, aligned and paired point for point.

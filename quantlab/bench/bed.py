@@ -11,7 +11,7 @@ import time
 import torch
 
 from quantlab.bench.cells import Measured
-from quantlab.bench.memory import anonymous_bytes, watched
+from quantlab.engine.watch import anonymous_bytes, watched
 from quantlab.bench.protocol import Protocol
 from quantlab.engine.default_scenes import CALIBRATION_ROOMS, knows_rooms
 from quantlab.engine.evaluate import evaluate

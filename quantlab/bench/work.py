@@ -41,7 +41,7 @@ class Worker:
 
     def __init__(self) -> None:
         import quantlab.lab  # noqa: F401 -- what has only imported is the zero of the memory figures
-        from quantlab.bench.memory import anonymous_bytes
+        from quantlab.engine.watch import anonymous_bytes
 
         self._baseline = anonymous_bytes()
         self._bed: Bed | None = None

@@ -30,7 +30,7 @@ def run(
     loaded = None if scenes is None else scenes.load(split="calibration")
     shown = model.load()
     from quantlab import __version__
-    from quantlab.bench.memory import watched
+    from quantlab.engine.watch import watched
     from quantlab.engine import stages_folder
     from quantlab.lab import Lab
 

@@ -83,6 +83,8 @@ class Evaluation:
         replayed: How many blocks were answered from memory, over all scenes.
         baseline: What the full-precision network scores against the same truth, without what is on demand.
         by_scene: The same numbers scene by scene, in the order of ``scenes``.
+        latency: Seconds of the first scene as executed by real kernels; None where ``measure`` was not asked.
+        memory_bytes: Of the weights as they are executed, likewise.
     """
 
     ground_truth: Scores | None
@@ -95,6 +97,8 @@ class Evaluation:
     replayed: int = 0
     baseline: Scores | None = None
     by_scene: tuple[SceneScores, ...] = ()
+    latency: float | None = None
+    memory_bytes: int | None = None
 
     def __repr__(self) -> str:
         drift, truth = self.full_precision, self.ground_truth or Scores()
@@ -102,6 +106,8 @@ class Evaluation:
             f"{self.packed_bytes / 1e6:.4g} of {self.full_bytes / 1e6:.4g} MB",
             f"scenes {len(self.scenes)}",
         ]
+        if self.latency is not None:
+            told.insert(1, f"{1e3 * self.latency:.3g} ms")
         if truth.auc30 is not None:
             told.insert(0, f"AUC@30 {truth.auc30:.3f}")
         if drift.point_error is not None:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab import __version__
+from quantlab.engine.machine import processor
 
 if TYPE_CHECKING:
     from quantlab.engine.recipe import Recipe
@@ -132,19 +132,10 @@ def _machine(device: str) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
-        "CPU": f"{_processor()}, {cores} {'core' if cores == 1 else 'cores'}",
+        "CPU": f"{processor()}, {cores} {'core' if cores == 1 else 'cores'}",
         "memory": _memory(),
         "GPU": _gpu(device),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        lines = []
-    found = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return found or platform.processor() or "of unknown make"
 
 
 def _memory() -> str:

@@ -17,7 +17,7 @@ import quantlab as ql
 from quantlab.assets import asset
 from quantlab.bench import cells
 from quantlab.bench.bed import Bed
-from quantlab.bench.memory import anonymous_bytes, watched
+from quantlab.engine.watch import anonymous_bytes, watched
 from quantlab.bench.protocol import Bits, Protocol
 from quantlab.bench.render import render
 from quantlab.bench.rows import full_precision, rows

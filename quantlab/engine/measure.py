@@ -1,0 +1,235 @@
+"""Measures a recipe as this machine executes it: time, memory, kernels. It quantizes nothing and draws nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quantlab.calibration.running import hooked, present
+from quantlab.engine.executable import simulated_layers
+from quantlab.engine.execution import execute
+from quantlab.engine.machine import processor
+from quantlab.engine.measurement import Measurement
+from quantlab.engine.quantize import Quantizer
+from quantlab.engine.subject import Subject
+from quantlab.engine.twin import twin
+from quantlab.engine.watch import watched
+from quantlab.jobs import Job, between, step
+from quantlab.kernels import choose
+from quantlab.kernels.table import Choice
+
+RUNS = 5
+"""Passes a median is of, at most."""
+SECONDS = 5.0
+"""So long the passes after the first may take."""
+LONG = 5.0
+"""A pass that takes longer is run once, and followed layer by layer, so that it can be stopped."""
+FULL, EXECUTED, MIXED = "full precision", "as executed", "bfloat16"
+
+
+def measure(
+    subject: Subject,
+    quantizer: Quantizer,
+    scene: Any,
+    name: str,
+    *,
+    kernel: str = "auto",
+    job: Job | None = None,
+) -> Measurement:
+    """Execute the quantized twin with real kernels, and time it against full precision in turns.
+
+    Neither twin is changed: copies of the module trees are run, which share the weights that stay.
+
+    Args:
+        subject: How networks are run.
+        quantizer: Brought to the recipe in question.
+        scene: What ``subject.prepare`` takes.
+        name: What the scene is called.
+        kernel: As in `quantlab.kernels.choose.execute`.
+        job: Follows and stops it.
+
+    Raises:
+        NumericError: A network gives no finite numbers.
+        DeviceError: Memory ran out.
+        JobCancelledError: The job was cancelled.
+    """
+    step(job, 0, 10, "choosing kernels")
+    value, reference, executed = subject.prepare(scene), quantizer.reference, twin(quantizer.network)
+    chosen = choose.execute(executed, kernel=kernel)
+    rivals = [_Rival(FULL, reference), _Rival(EXECUTED, executed)]
+    if not _is_mixed(reference):
+        rivals.append(_Rival(MIXED, _mixed(reference)))
+    runs = _race(subject, value, rivals, between(job, 0.1, 0.8))
+    step(job, 8, 10, "timing layers")
+    full, own, *mixed = rivals
+    return Measurement(
+        seconds=median(own.seconds),
+        full_seconds=median(full.seconds),
+        mixed_seconds=median(mixed[0].seconds) if mixed else None,
+        runs=runs,
+        bytes=held_bytes(executed),
+        full_bytes=held_bytes(reference),
+        peak_bytes=own.peak,
+        full_peak_bytes=full.peak,
+        kernels=chosen.kernels,
+        chosen={_plain(layer): one.kernel for layer, one in chosen.layers.items()},
+        skipped=_skipped(chosen.layers.values()),
+        layers=layer_seconds(subject, executed, value),
+        full_layers=layer_seconds(subject, reference, value),
+        blocks=own.blocks,
+        simulated=simulated_layers(quantizer.plan, subject.structure),
+        attention=chosen.attention,
+        compute=chosen.compute,
+        threads=torch.get_num_threads(),
+        machine=_machine(executed),
+        date=datetime.now(UTC).replace(microsecond=0).isoformat(),
+        scene=name,
+    )
+
+
+def layer_seconds(subject: Subject, network: nn.Module, value: Any) -> dict[str, float]:
+    """Layer to the seconds it takes in one pass, all its calls together; what lies between layers belongs to none."""
+    spent: dict[str, float] = {}
+    begun: dict[str, float] = {}
+
+    def start(name: str) -> Callable[..., None]:
+        return lambda *_: begun.__setitem__(name, now())
+
+    def stop(name: str) -> Callable[..., None]:
+        return lambda *_: spent.__setitem__(name, spent.get(name, 0.0) + now() - begun[name])
+
+    now = _clock(network)
+    names = present(network, subject.structure.layers)
+    with torch.no_grad(), hooked(network, [(n, start(n)) for n in names], [(n, stop(n)) for n in names]):
+        subject.run(network, value)
+    return spent
+
+
+def held_bytes(network: nn.Module) -> int:
+    """Memory of everything a network holds, what kernels made of its weights included; what is shared counts once."""
+    seen: dict[int, int] = {}
+    for module in network.modules():
+        made = vars(module).get("_made")
+        for tensor in (
+            *module.parameters(recurse=False),
+            *module.buffers(recurse=False),
+            *_tensors(made),
+        ):
+            size = tensor.numel() * tensor.element_size()
+            key = id(tensor) if tensor.is_mkldnn else tensor.untyped_storage().data_ptr()
+            seen[key] = max(seen.get(key, 0), size)
+    return sum(seen.values())
+
+
+@dataclass(slots=True)
+class _Rival:
+    """One network in the race."""
+
+    name: str
+    network: nn.Module
+    seconds: list[float] = field(default_factory=list)
+    blocks: Mapping[str, float] = field(default_factory=dict)
+    peak: int | None = None
+
+    def run(self, subject: Subject, value: Any, job: Job | None = None) -> None:
+        """One pass more; a job looks in at every layer, which takes time too."""
+        run = execute(subject, self.network, value, job=job, text=self.name)
+        self.seconds.append(run.seconds)
+        self.blocks = run.durations()
+
+
+def _race(subject: Subject, value: Any, rivals: list[_Rival], job: Job | None) -> int:
+    """Run networks in turns, so that what else the machine does slows all of them alike; the passes of each median.
+
+    A first pass is left out, because it makes what later ones find; of a long one only what is executed runs again.
+    """
+    for place, rival in enumerate(rivals):
+        with watched() as watch:
+            rival.run(subject, value, between(job, place / 6, (place + 1) / 6))
+        rival.peak = watch.added if _device(rival.network).type == "cpu" else None
+    first = sum(rival.seconds[0] for rival in rivals)
+    is_long = max(rival.seconds[0] for rival in rivals) > LONG
+    again = [rival for rival in rivals if rival.name == EXECUTED] if is_long else rivals
+    runs = 1 if is_long else max(1, min(RUNS, int(SECONDS / max(first, 1e-9))))
+    for turn in range(runs):
+        section = between(job, 0.5 + turn / (2 * runs), 0.5 + (turn + 1) / (2 * runs))
+        step(section, 0, 1, f"pass {turn + 1} of {runs}")
+        for rival in again:
+            rival.run(subject, value, section if is_long else None)
+    for rival in again:
+        del rival.seconds[0]
+    return runs
+
+
+def _is_mixed(network: nn.Module) -> bool:
+    return getattr(network, "compute_dtype", torch.float32) != torch.float32
+
+
+def _mixed(network: nn.Module) -> nn.Module:
+    """A copy that computes in bfloat16 as published; of a bare module everything that autocast reaches."""
+    copied = twin(network)
+    if hasattr(copied, "compute_dtype"):
+        copied.compute_dtype = torch.bfloat16  # type: ignore[assignment]
+        return copied
+    forward, kind = copied.forward, _device(copied).type
+
+    def lowered(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(kind, torch.bfloat16):
+            return forward(*args, **kwargs)
+
+    copied.__dict__["forward"] = lowered
+    return copied
+
+
+def _skipped(choices: Iterable[Choice]) -> dict[str, str]:
+    """Kernel to the first reason that is no matter of speed."""
+    reasons: dict[str, str] = {}
+    for choice in choices:
+        for kernel, why in choice.skipped.items():
+            if kernel not in choice.milliseconds:
+                reasons.setdefault(kernel, why)
+    return reasons
+
+
+def _plain(name: str) -> str:
+    """A layer's name, without that of what stands in for it."""
+    return name.removesuffix(".inner")
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+
+
+def _clock(network: nn.Module) -> Callable[[], float]:
+    """Seconds, after what a GPU still works on."""
+    if _device(network).type != "cuda":
+        return time.perf_counter
+
+    def now() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return now
+
+
+def _machine(network: nn.Module) -> str:
+    device = _device(network)
+    return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else processor()

@@ -1,0 +1,78 @@
+"""The record of a measured execution: time, memory and kernels of a recipe on this machine. It measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Measurement:
+    """What executing a recipe took, beside the same network in full precision, interleaved in one process.
+
+    Times are wall-clock medians of whole forward passes of one scene, in seconds. Bytes are of memory, not of a file.
+
+    Attributes:
+        seconds: As executed.
+        full_seconds: The network as it was loaded.
+        mixed_seconds: In the published mixed precision (bfloat16); None where it was loaded so.
+        runs: How many passes each median is of.
+        bytes: Of all weights as they are executed, what kernels made of them included.
+        full_bytes: Of all weights as they were loaded.
+        peak_bytes: Of what a pass allocates besides, at the most; None where the system does not tell.
+        full_peak_bytes: The same of the network as it was loaded.
+        kernels: Kernel to how many Linears it executes.
+        chosen: Linear to its kernel.
+        skipped: Kernel to why it executes none or not all, of those that were passed over.
+        layers: Layer to its seconds in one pass, as executed.
+        full_layers: The same of the network as it was loaded.
+        blocks: Block to its seconds, as executed.
+        simulated: Layer to why no kernel multiplies its integers.
+        attention: What computes the attention.
+        compute: Dtype of everything that is not quantized.
+        threads: That torch was given.
+        machine: Its processor (or GPU).
+        date: When, in UTC, as ISO 8601 without fractions.
+        scene: Which.
+    """
+
+    seconds: float
+    full_seconds: float
+    mixed_seconds: float | None
+    runs: int
+    bytes: int
+    full_bytes: int
+    peak_bytes: int | None = None
+    full_peak_bytes: int | None = None
+    kernels: Mapping[str, int] = field(default_factory=dict)
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    layers: Mapping[str, float] = field(default_factory=dict)
+    full_layers: Mapping[str, float] = field(default_factory=dict)
+    blocks: Mapping[str, float] = field(default_factory=dict)
+    simulated: Mapping[str, str] = field(default_factory=dict)
+    attention: str = ""
+    compute: str = "float32"
+    threads: int = 1
+    machine: str = ""
+    date: str = ""
+    scene: str = ""
+
+    @property
+    def faster(self) -> float:
+        """How many times as fast as the network as it was loaded."""
+        return self.full_seconds / self.seconds
+
+    def share(self, layer: str) -> float | None:
+        """Which part of a pass a layer takes, 0 to 1; None where it was not timed."""
+        return self.layers[layer] / self.seconds if layer in self.layers else None
+
+    def __repr__(self) -> str:
+        kernels = ", ".join(f"{name} x {count}" for name, count in self.kernels.items()) or "no kernel"
+        megabytes = f"{self.bytes / 1e6:.4g} of {self.full_bytes / 1e6:.4g} MB"
+        return f"Measurement({1e3 * self.seconds:.3g} ms, {self.faster:.2g} x full precision, {megabytes}, {kernels})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, with the field names as keys."""
+        return asdict(self)
