@@ -146,11 +146,11 @@ def report(lines: list[str]) -> str:
         [
             "# Packed checkpoints of the released VGGT's shapes (1257 M parameters, tracker included), scope all",
             "",
-            f"{datetime.now(UTC):%Y-%m-%d}, {model}, {torch.get_num_threads()} threads, torch {torch.__version__}. "
+            f"{datetime.now(UTC):%Y-%m-%d}, {model}, {torch.get_num_threads()} threads, torch {torch.__version__}.",
             "Random weights. Median of three fresh processes; files in the page cache.",
             "`python benchmarks/packed.py`",
             "",
-            "| recipe | MB on disk | kernel | seconds to load | anonymous MB (share of the size) | mapped MB | layers |",
+            "| recipe | MB on disk | kernel | seconds to load | anonymous MB (of the size) | mapped MB | layers |",
             "|---|---|---|---|---|---|---|",
             *lines,
             "",

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from quantlab import __version__
 from quantlab.app.options import FIRST_PORT
 from quantlab.commands.bench import RESULTS
+from quantlab.commands.export import export
 from quantlab.commands.options import (
     Activations,
     Device,
@@ -216,6 +217,7 @@ def report(
 
 
 cli.command()(search)
+cli.command()(export)
 
 
 @cli.command()

@@ -25,9 +25,10 @@ from quantlab.jobs import Job, between, step
 from quantlab.models.model import Model
 from quantlab.models.prediction import Prediction
 from quantlab.models.reconstruction import Reconstruction
+from quantlab.packed.folder import require_free
 from quantlab.packed.read import read_packed
 from quantlab.packed.rest import check_rest
-from quantlab.packed.write import Source, write_packed
+from quantlab.packed.write import Source, replacing, write_packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class Exporting(Workbench):
             RecipeError: The recipe cannot be carried out, or ``rest`` is unknown.
         """
         check_rest(rest)
+        require_free(Path(folder), replacing(overwrite=overwrite))
         recipe, begun = self.recipe, time.perf_counter()
         with self._work:
             simulated = self._run_quantized(recipe, 0, between(job, 0.0, 0.5)) if drift else None

@@ -31,7 +31,7 @@ def new_folder(target: Path, replaces: Callable[[Path], bool]) -> Iterator[Path]
     Raises:
         StorageError: Something else stands there, or the folder around it is missing, read-only or full.
     """
-    target = _checked(target, replaces)
+    target = require_free(target, replaces)
     try:
         _sweep(target)
         part = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=SUFFIX, dir=target.parent))
@@ -49,7 +49,12 @@ def new_folder(target: Path, replaces: Callable[[Path], bool]) -> Iterator[Path]
         ) from error
 
 
-def _checked(target: Path, replaces: Callable[[Path], bool]) -> Path:
+def require_free(target: Path, replaces: Callable[[Path], bool]) -> Path:
+    """Find out before long work, not after it, that a folder cannot go there; arguments as `new_folder`.
+
+    Raises:
+        StorageError: Something else stands there, or the folder around it is missing.
+    """
     try:
         target = target.absolute()
         if not target.name or not target.parent.is_dir():

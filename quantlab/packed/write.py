@@ -101,7 +101,7 @@ def write_packed(
         JobCancelledError: The job was cancelled; nothing is left behind.
     """
     check_rest(rest)
-    with new_folder(Path(folder), lambda there: overwrite and is_packed(there)) as part:
+    with new_folder(Path(folder), replacing(overwrite=overwrite)) as part:
         writer = _Writer(rest, source.bits)
         with Shards(part, shard_bytes) as shards:
             for name, tensor in writer.tensors(network, job):
@@ -135,6 +135,11 @@ def write_packed(
         total = sum(path.stat().st_size for path in part.iterdir())
     counts = len(writer.layers), writer.kept, len(writer.parameters)
     return Packed(Path(folder), total, *counts, content["drift"])
+
+
+def replacing(*, overwrite: bool) -> Callable[[Path], bool]:
+    """Which folders give way to a checkpoint: packed checkpoints, where that was asked for."""
+    return lambda there: overwrite and is_packed(there)
 
 
 class _Writer:

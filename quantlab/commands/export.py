@@ -1,0 +1,144 @@
+"""`quantlab export`: a recipe carried out and taken away, packed to run here or for another runtime."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from quantlab.commands.console import megabytes, printable, say, stage, table
+from quantlab.commands.options import (
+    Activations,
+    Device,
+    Dtype,
+    Json,
+    Model,
+    Precision,
+    Preset,
+    RecipeFile,
+    Scope,
+    Seed,
+    Views,
+    Weights,
+)
+from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, called, label, warn
+from quantlab.errors import RecipeError
+from quantlab.storage import check_writable, write_json
+
+if TYPE_CHECKING:
+    from quantlab.lab import Lab
+
+
+class Target(StrEnum):
+    """What it is written for."""
+
+    packed = "packed"
+    onnx = "onnx"
+    openvino = "openvino"
+
+
+class Rest(StrEnum):
+    """How matrices are stored that the recipe leaves alone."""
+
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+
+
+def export(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the result; a new or an empty one.")],
+    model: Model = "mini",
+    target: Annotated[
+        Target, typer.Option(help="packed: our own, run by quantlab.load_model; or for another runtime.")
+    ] = Target.packed,
+    scenes: Annotated[
+        str | None, typer.Option(help="Calibration, as --scenes elsewhere; the lab's own pool if not said.")
+    ] = None,
+    views: Views = 4,
+    seed: Seed = 0,
+    preset: Preset = None,
+    weights: Weights = None,
+    activations: Activations = None,
+    scope: Scope = None,
+    recipe: RecipeFile = None,
+    rest: Annotated[
+        Rest, typer.Option(help="Of packed: how matrices are stored that the recipe leaves alone.")
+    ] = Rest.bfloat16,
+    drift: Annotated[
+        bool, typer.Option("--drift/--no-drift", help="Of packed: compare with the simulation on one scene.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a packed checkpoint.")] = False,
+    device: Device = "cpu",
+    dtype: Precision = Dtype.float32,
+    json: Json = None,
+) -> None:
+    """Write the quantized model: a packed checkpoint that runs on integer kernels, ONNX, or OpenVINO."""
+    check_writable(json)
+    if target is not Target.packed and (overwrite or not drift or rest is not Rest.bfloat16):
+        raise RecipeError(
+            "--rest, --no-drift and --overwrite belong to packed checkpoints",
+            place=f"--target {target.value}",
+            remedy="Leave them out.",
+        )
+    chosen = RecipeChoice(preset, weights, activations, scope, recipe, seed).load(otherwise="rtn")
+    loaded = None if scenes is None else SceneChoice(scenes, views, seed).load(split="calibration")
+    shown = ModelChoice(model, device, dtype.value).load()
+    from quantlab.lab import Lab
+
+    lab = Lab(shown, calibration=loaded, recipe=chosen, seed=seed)
+    warn(lab)
+    title = f"{called(shown)} under {label(chosen)}"
+    if target is Target.packed:
+        _packed(lab, title, out, json, rest=rest.value, drift=drift, overwrite=overwrite)
+    else:
+        _deployed(lab, title, out, json, target.value)
+
+
+def _packed(
+    lab: Lab, title: str, out: Path, json: Path | None, *, rest: str, drift: bool, overwrite: bool
+) -> None:
+    with stage("export") as job:
+        made = lab.export(out, rest=rest, drift=drift, overwrite=overwrite, job=job)
+    if json is not None:
+        say(f"written: {write_json(json, made.to_dict())}")
+    rows: list[tuple[str, str | float | None]] = [
+        ("on disk", megabytes(made.bytes)),
+        ("full precision", f"{megabytes(made.full_bytes)}, in bfloat16 {megabytes(made.half_bytes)}"),
+        (
+            "smaller",
+            f"{made.full_bytes / made.bytes:.1f}x, than bfloat16 {made.half_bytes / made.bytes:.1f}x",
+        ),
+        ("layers packed", made.layers),
+        ("layers kept", made.kept),
+        ("seconds", made.seconds),
+    ]
+    if made.drift is not None:
+        rows.append(("largest difference from the simulation", made.drift.outputs))
+        rows.append(("point error against the simulation", made.drift.point_error))
+    folder = printable(str(out))
+    table(f"{title}, in {folder}", ("", ""), rows, note=f"quantlab.load_model({folder!r}) runs it")
+
+
+def _deployed(lab: Lab, title: str, out: Path, json: Path | None, target: str) -> None:
+    from quantlab.deploy import export as deploy
+
+    with stage("export") as job:
+        made = deploy(lab, target, out, job=job)
+    files = [str(path) for path in made.paths]
+    if json is not None:
+        record = {
+            "files": files,
+            "bytes": made.bytes,
+            "full_bytes": made.full_bytes,
+            "errors": dict(made.errors),
+        }
+        say(f"written: {write_json(json, record)}")
+    rows: list[tuple[str, str | float | None]] = [
+        ("on disk", megabytes(made.bytes)),
+        ("full precision", megabytes(made.full_bytes)),
+        ("input", " x ".join(map(str, made.shape))),
+        *((f"relative difference of {name}", error) for name, error in made.errors.items()),
+    ]
+    table(f"{title}, in {printable(files[0])}", ("", ""), rows)
