@@ -128,10 +128,71 @@ static void unpack(const struct product *p, struct shape shape, int64_t column, 
     }
 }
 
-/* sums[32][32] = start + 32 (or fewer) rows of tiles times a panel, over `steps` steps. */
+/* Exact sums of a block and a group that are still to be scaled and added up. */
+struct pending {
+    const struct group *group;
+    int64_t row, column;
+    int rows;                       /* 0: there are none */
+    int is_first, is_last;          /* group of the block */
+    const int32_t *sums;            /* [32][32] */
+    float *total;                   /* [32][32], of the groups so far */
+};
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Sums times scales, added to those of the groups before; the last ones become the product. What a zero point of the row
+ * adds to 128 is taken off here. The flags are constants to the compiler. */
+INLINE void fold_half(const struct product *p, const struct pending *done, int from, int to, int half, int zeros,
+                      int is_first, int is_last) {
+    const int64_t n = done->column + half * TILE;
+    const __mmask16 mask = n < p->columns ? first(p->columns - n) : 0;
+    const __m512 scale = _mm512_loadu_ps(done->group->scale + half * TILE);
+    const __m512i sum = _mm512_loadu_si512(done->group->sum + half * TILE);
+    const __m512 bias = is_last && p->bias ? _mm512_maskz_loadu_ps(mask, p->bias + n) : _mm512_setzero_ps();
+    for (int i = from; i < to; i++) {
+        float *total = done->total + i * PANEL + half * TILE;
+        __m512i v = _mm512_load_si512(done->sums + i * PANEL + half * TILE);
+        if (zeros)
+            v = _mm512_sub_epi32(v, _mm512_mullo_epi32(_mm512_set1_epi32(p->row_zero[done->row + i] - 128), sum));
+        const __m512 before = is_first ? _mm512_setzero_ps() : _mm512_load_ps(total);
+        const __m512 value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), scale, before);
+        if (is_last)
+            store_float(p->out, (done->row + i) * p->columns + n, (enum dtype)p->dtype, mask,
+                        _mm512_fmadd_ps(value, _mm512_set1_ps(p->row_scale[done->row + i]), bias));
+        else
+            _mm512_store_ps(total, value);
+    }
+}
+
+INLINE void fold_rows(const struct product *p, const struct pending *done, int from, int to, int is_first, int is_last) {
+    for (int half = 0; half < 2; half++)
+        if (p->row_zero)
+            fold_half(p, done, from, to, half, 1, is_first, is_last);
+        else
+            fold_half(p, done, from, to, half, 0, is_first, is_last);
+}
+
+static inline void fold(const struct product *p, const struct pending *done, int from, int to) {
+    to = to < done->rows ? to : done->rows;
+    if (from >= to)
+        return;
+    if (done->is_first && done->is_last)
+        fold_rows(p, done, from, to, 1, 1);
+    else if (done->is_first)
+        fold_rows(p, done, from, to, 1, 0);
+    else if (done->is_last)
+        fold_rows(p, done, from, to, 0, 1);
+    else
+        fold_rows(p, done, from, to, 0, 0);
+}
+
+/* sums[32][32] = start + 32 (or fewer) rows of tiles times a panel, over `steps` steps. Meanwhile the vector units fold
+ * what the last call left: the tiles have units of their own. */
 #if HAS_AMX
-static inline void sums_of(const uint8_t *upper, const uint8_t *lower, const int8_t *panel, int64_t steps,
-                           const int32_t *start, int32_t *sums) {
+static inline void sums_of(const struct product *p, const struct pending *last, const uint8_t *upper,
+                           const uint8_t *lower, const int8_t *panel, int64_t steps, const int32_t *start,
+                           int32_t *sums) {
+    const int share = (int)((BLOCK + steps - 1) / steps);
     _tile_loadd(0, start, 0);
     _tile_loadd(1, start + TILE, 0);
     if (lower) {
@@ -146,6 +207,7 @@ static inline void sums_of(const uint8_t *upper, const uint8_t *lower, const int
             _tile_loadd(5, lower + step * TILE_BYTES, STEP);
             _tile_dpbusd(2, 5, 6);
             _tile_dpbusd(3, 5, 7);
+            fold(p, last, (int)step * share, (int)(step + 1) * share);
         }
         _tile_stored(2, sums + TILE * PANEL, PANEL * 4);
         _tile_stored(3, sums + TILE * PANEL + TILE, PANEL * 4);
@@ -156,6 +218,7 @@ static inline void sums_of(const uint8_t *upper, const uint8_t *lower, const int
             _tile_loadd(7, panel + (2 * step + 1) * TILE_BYTES, STEP);
             _tile_dpbusd(0, 4, 6);
             _tile_dpbusd(1, 4, 7);
+            fold(p, last, (int)step * share, (int)(step + 1) * share);
         }
     }
     _tile_stored(0, sums, PANEL * 4);
@@ -193,8 +256,10 @@ static inline void eight_rows(const uint8_t *tile, const int8_t *panel, int64_t 
     }
 }
 
-static inline void sums_of(const uint8_t *upper, const uint8_t *lower, const int8_t *panel, int64_t steps,
-                           const int32_t *start, int32_t *sums) {
+static inline void sums_of(const struct product *p, const struct pending *last, const uint8_t *upper,
+                           const uint8_t *lower, const int8_t *panel, int64_t steps, const int32_t *start,
+                           int32_t *sums) {
+    fold(p, last, 0, BLOCK);
     for (int half = 0; half < 2; half++)
         eight_rows(upper + half * ROWS * STEP, panel, steps, start, sums + half * ROWS * PANEL);
     for (int half = 0; lower && half < 2; half++)
@@ -202,51 +267,27 @@ static inline void sums_of(const uint8_t *upper, const uint8_t *lower, const int
 }
 #endif
 
-/* The exact sums of one half row as floats: what the zero point of the row adds to 128 is taken off here. */
-static inline __m512 values(const struct product *p, const struct group *g, int64_t row, int half,
-                            const int32_t *sums) {
-    __m512i v = _mm512_load_si512(sums + half * TILE);
-    if (p->row_zero) {
-        const __m512i beyond = _mm512_set1_epi32(p->row_zero[row] - 128);
-        v = _mm512_sub_epi32(v, _mm512_mullo_epi32(beyond, _mm512_loadu_si512(g->sum + half * TILE)));
-    }
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(v), _mm512_loadu_ps(g->scale + half * TILE));
-}
-
-static inline void finish(const struct product *p, int64_t row, int64_t column, int half, __m512 value) {
-    const int64_t n = column + half * TILE;
-    if (n >= p->columns)
-        return;
-    const __mmask16 mask = first(p->columns - n);
-    const __m512 bias = p->bias ? _mm512_maskz_loadu_ps(mask, p->bias + n) : _mm512_setzero_ps();
-    value = _mm512_fmadd_ps(value, _mm512_set1_ps(p->row_scale[row]), bias);
-    store_float(p->out, row * p->columns + n, (enum dtype)p->dtype, mask, value);
-}
-
-/* One block of at most 32 rows and 32 columns. */
-static inline void block(const struct product *p, struct shape shape, int64_t row, int64_t end, int64_t column,
-                         const int8_t *panel, const struct group *groups) {
-    _Alignas(64) int32_t sums[BLOCK * PANEL];
+/* Rows times the `count` panels that are unpacked, the first of which begins at `column`. */
+static void multiply(const struct product *p, struct shape shape, int64_t row, int64_t end, int64_t column,
+                     int64_t count, const int8_t *panels, const struct group *groups) {
+    _Alignas(64) int32_t sums[2][BLOCK * PANEL];
     _Alignas(64) float total[BLOCK * PANEL];
-    const uint8_t *upper = p->tiles + row / TILE * shape.steps * TILE_BYTES;
-    const uint8_t *lower = end - row > TILE ? upper + shape.steps * TILE_BYTES : NULL;
-    const int rows = (int)(end - row < BLOCK ? end - row : BLOCK);
-    for (int64_t g = 0; g < p->groups; g++) {
-        const int64_t step = g * shape.group_steps;
-        sums_of(upper + step * TILE_BYTES, lower ? lower + step * TILE_BYTES : NULL, panel + 2 * step * TILE_BYTES,
-                shape.group_steps, groups[g].start, sums);
-        for (int i = 0; i < rows; i++)
-            for (int half = 0; half < 2; half++) {
-                float *sum = total + i * PANEL + half * TILE;
-                __m512 value = values(p, groups + g, row + i, half, sums + i * PANEL);
-                if (g > 0)
-                    value = _mm512_add_ps(value, _mm512_load_ps(sum));
-                if (g == p->groups - 1)
-                    finish(p, row + i, column, half, value);
-                else
-                    _mm512_store_ps(sum, value);
+    const int64_t tile_row = shape.steps * TILE_BYTES;
+    struct pending last = {.rows = 0, .total = total};
+    int turn = 0;
+    for (int64_t m = row; m < end; m += BLOCK)
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t g = 0; g < p->groups; g++, turn ^= 1) {
+                const struct group *group = groups + i * p->groups + g;
+                const int64_t skipped = g * shape.group_steps * TILE_BYTES;
+                const uint8_t *upper = p->tiles + m / TILE * tile_row + skipped;
+                sums_of(p, &last, upper, end - m > TILE ? upper + tile_row : NULL,
+                        panels + i * shape.panel_bytes + 2 * skipped, shape.group_steps, group->start, sums[turn]);
+                last = (struct pending){.group = group, .row = m, .column = column + i * PANEL, .sums = sums[turn],
+                                        .rows = (int)(end - m < BLOCK ? end - m : BLOCK), .is_first = g == 0,
+                                        .is_last = g == p->groups - 1, .total = total};
             }
-    }
+    fold(p, &last, 0, BLOCK);
 }
 
 #if HAS_AMX
@@ -279,10 +320,7 @@ int64_t product(const struct product *p, int64_t row, int64_t row_end, int64_t c
         const int64_t left = (column_end - begin + PANEL - 1) / PANEL, count = left < panels ? left : panels;
         for (int64_t i = 0; i < count; i++)
             unpack(p, shape, begin + i * PANEL, unpacked + i * shape.panel_bytes, groups + i * p->groups);
-        for (int64_t m = row; m < row_end; m += BLOCK)
-            for (int64_t i = 0; i < count; i++)
-                block(p, shape, m, row_end, begin + i * PANEL, unpacked + i * shape.panel_bytes,
-                      groups + i * p->groups);
+        multiply(p, shape, row, row_end, begin, count, unpacked, groups);
     }
 #if HAS_AMX
     _tile_release();
