@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,9 +15,17 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor) -> T
     """Softmax attention with scale 1/sqrt(head_dim) and no mask; all of [batch, heads, tokens, head_dim].
 
     Every attention of every network looks this function up at each call, so that assigning another one to
-    ``layers.scaled_dot_product_attention`` swaps the implementation everywhere (as the trainer does).
+    ``layers.scaled_dot_product_attention`` swaps the implementation everywhere (as the trainer does). For one network
+    alone, give its attentions a ``core``.
     """
     return F.scaled_dot_product_attention(query, key, value)
+
+
+class AttentionCore(Protocol):
+    """What an attention does between its projections, for one network (`quantlab.kernels.attention`)."""
+
+    def __call__(self, attention: Attention, qkv: Tensor, rotary: RotaryTables | None) -> Tensor:
+        """From ``qkv`` [batch, tokens, 3, heads, channels] to [batch, tokens, heads, channels]."""
 
 
 class LayerNorm(nn.LayerNorm):
@@ -62,7 +72,12 @@ class Attention(nn.Module):
     The rows of ``qkv`` are ordered [q, k, v] x [head] x [channel of the head]. With ``narrow_rotary`` queries and
     keys are rounded to the values' dtype before they are rotated, as Pi3 does: it matters in mixed precision only,
     where the norms give float32.
+
+    Attributes:
+        core: Stands in for `mix`; None without one.
     """
+
+    core: AttentionCore | None = None
 
     def __init__(self, dim: int, heads: int, *, qk_norm: bool = False, narrow_rotary: bool = False) -> None:
         super().__init__()
@@ -77,16 +92,23 @@ class Attention(nn.Module):
         """Attend among the tokens of ``x`` [batch, tokens, dim]; ``rotary`` holds tables for those tokens."""
         batch, tokens, dim = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, dim // self.heads)
+        mixed = self.mix(qkv, rotary) if self.core is None else self.core(self, qkv, rotary)
+        out: Tensor = self.proj(mixed.reshape(batch, tokens, dim))
+        return out
+
+    def mix(self, qkv: Tensor, rotary: RotaryTables | None) -> Tensor:
+        """From ``qkv`` [batch, tokens, 3, heads, channels] to [batch, tokens, heads, channels]."""
+        return scaled_dot_product_attention(*self.parts(qkv, rotary)).transpose(1, 2)
+
+    def parts(self, qkv: Tensor, rotary: RotaryTables | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value [batch, heads, tokens, channels], normed and rotated."""
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         query, key = self.q_norm(query), self.k_norm(key)
         if self.narrow_rotary:
             query, key = query.to(value.dtype), key.to(value.dtype)
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)
-        value = value if torch.is_autocast_enabled(x.device.type) else value.to(query.dtype)
-        mixed = scaled_dot_product_attention(query, key, value)
-        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, tokens, dim))
-        return out
+        return query, key, value if torch.is_autocast_enabled(qkv.device.type) else value.to(query.dtype)
 
 
 class Block(nn.Module):

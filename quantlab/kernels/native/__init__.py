@@ -21,7 +21,7 @@ from quantlab.kernels.native.build import WITHOUT_AMX, BuildError, built
 SWITCH = "QUANTLAB_NATIVE"
 """Environment variable: 0 turns our own kernels off, avx512 leaves out AMX."""
 LEVELS = {1: "AVX512-VNNI", 2: "AMX"}
-SIGNATURES = {"rows": "pll", "product": "pllll"}
+SIGNATURES = {"rows": "pll", "product": "pllll", "attention": "pll", "attention_level": ""}
 """What the functions in C take: a pointer (p) or int64 (l); each answers an int64."""
 _TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_int64}
 OUT_OF_MEMORY = -2
