@@ -81,9 +81,13 @@ class PoseHead(nn.Module):
         for unit in self.res_conv:
             patches = unit(patches)
         x = self.more_mlps(patches.mean(1))
-        rotation = rotation_from_nine(self.fc_rot(x).float())
+        rotation = self.rotation(self.fc_rot(x).float())
         top = torch.cat((rotation, self.fc_t(x).float()[..., None]), dim=-1)
         return torch.cat((top, top.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(len(top), 1, 4)), dim=1)
+
+    def rotation(self, values: Tensor) -> Tensor:
+        """Nine numbers [views, 9] as rotations [views, 3, 3]."""
+        return rotation_from_nine(values)
 
 
 def rotation_from_nine(values: Tensor) -> Tensor:

@@ -51,8 +51,8 @@ class VisionTransformer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Encode normalised ``images`` [frames, 3, H, W] to patch tokens [frames, patches, dim]."""
         frames, _, height, width = images.shape
-        patches = self.patch_embed(images)
-        position = interpolate_position(self.pos_embed, height, width, self.patch_size)
+        patches = self.patch_embed(images.to(self.cls_token.dtype))
+        position = self.position(height, width)
         cls_token = self.cls_token.expand(frames, -1, -1) + position[:, :1]
         registers = self.register_tokens.expand(frames, -1, -1)
         x = torch.cat((cls_token, registers, patches + position[:, 1:]), dim=1)
@@ -60,6 +60,10 @@ class VisionTransformer(nn.Module):
             x = block(x)
         normed: Tensor = self.norm(x)
         return normed[:, 1 + REGISTERS :]
+
+    def position(self, height: int, width: int) -> Tensor:
+        """The position embedding [1, 1 + patches, dim] for pictures of this size."""
+        return interpolate_position(self.pos_embed, height, width, self.patch_size)
 
 
 def interpolate_position(position: Tensor, height: int, width: int, patch_size: int) -> Tensor:
