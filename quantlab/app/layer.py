@@ -9,6 +9,7 @@ from quantlab.app.panels import to_json
 from quantlab.figures.readable import short
 from quantlab.views.layer_plots import NO_SEARCH, NO_WEIGHT, SIDES, search_plot, side_of, side_plot
 from quantlab.views.names import short_name
+from quantlab.views.timing import layer_time
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session
@@ -117,4 +118,7 @@ def _facts(session: Session, name: str) -> str:
     tre = results.diagnosis.layers.get(name, 0.0) if results.diagnosis is not None else 0.0
     if tre > 0:  # a layer that is left alone has none
         facts.append(f"TRE {short(tre)}")
+    taken = layer_time(results.measurement, name)
+    if taken:
+        facts.append(taken)
     return "   ".join(facts)

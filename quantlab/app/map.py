@@ -82,7 +82,9 @@ def _severities(session: Session) -> dict[str, float]:
     results, by = session.results, session.view.color_by
     waiting = {"tre": not results.diagnosis, "error": not results.errors}.get(by, False)
     measured = results.former if waiting and results.former is not None else results
-    return figures.severities(by, results.profile, measured.diagnosis, measured.errors, repairs(session))
+    shares = None if results.measurement is None else results.measurement.shares
+    known = (measured.diagnosis, measured.errors, repairs(session), shares)
+    return figures.severities(by, results.profile, *known)
 
 
 def _worst(shown: Mapping[str, float], layers: Mapping[str, Placed]) -> list[dict[str, Any]]:
@@ -108,6 +110,8 @@ def _map_message(session: Session, shown: Mapping[str, float], quantized: Collec
     """What to say where the map has nothing to show; ``quantized`` are those of its layers that are."""
     if any(shown.values()):
         return ""
+    if session.view.color_by == "time":
+        return "Not measured yet. Press Measure below “forward”."
     if session.view.color_by == "blame":
         return "" if session.view.region is not None else DRAW
     if not quantized and session.view.color_by in ("tre", "error"):

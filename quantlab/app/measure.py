@@ -124,6 +124,12 @@ def measure_pool(session: Session, emit: Emit, job: Job) -> None:
     emit(panels(session, "calibration"))
 
 
+def measure_execution(session: Session, emit: Emit, job: Job) -> None:
+    """Time and memory as this machine executes the recipe."""
+    session.learn(job, measurement=session.open_lab().measure(job=job))
+    emit(panels(session, "numbers", "map", "layer", "decide"))
+
+
 def _pool_if_open(session: Session, emit: Emit, job: Job) -> None:
     """The map of the pool too, where its tab waits for it."""
     if session.view.tab == "calibration" and session.interactive and known(session) is None:
@@ -157,7 +163,8 @@ def _clouds_and_numbers(session: Session, emit: Emit, job: Job) -> None:
         raise
     except QuantLabError as error:  # a cloud that collapsed has no comparison, but it has numbers
         session.message = explain(error)
-    session.learn(job, evaluation=lab.evaluate(job=job.part(0.6, 1.0)))
+    evaluation = lab.evaluate(job=job.part(0.6, 1.0))
+    session.learn(job, evaluation=evaluation, measurement=lab.measured())
     emit(panels(session, "compare", "numbers"))
 
 
@@ -180,6 +187,7 @@ def _numbers(session: Session) -> dict[str, Any]:
     former = results.former.evaluation if results.former is not None else None
     plan = session.open_lab().plan()
     sizes = (plan.bytes, plan.full_bytes)
+    timed = (results.measurement, results.former.measurement if results.former is not None else None)
     if results.evaluation is None:
-        return numbers(former, None, sizes=sizes, stale=True)
-    return numbers(results.evaluation, former, sizes=sizes, stale=False)
+        return numbers(former, None, sizes=sizes, stale=True, measured=timed)
+    return numbers(results.evaluation, former, sizes=sizes, stale=False, measured=timed)

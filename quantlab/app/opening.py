@@ -9,7 +9,8 @@ import numpy as np
 
 from quantlab.app.measure import choose_first, measure_first, panels
 from quantlab.app.messages import explain
-from quantlab.app.state import Results, Session
+from quantlab.app.results import Results
+from quantlab.app.state import Session
 from quantlab.app.status import head, status
 from quantlab.app.tabs import ON_THEIR_TAB
 from quantlab.app.wanted import Wanted, asked_for

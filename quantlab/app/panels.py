@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quantlab.engine.executable import nearest, simulated
 from quantlab.engine.settings import FIELDS, FULL_PRECISION
 from quantlab.figures.outlier_map import STREAM_NAMES
 from quantlab.views.edits import APPLY_TO, branch_of, is_in_scope
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from quantlab.app.state import Session
     from quantlab.engine.settings import LayerSettings
     from quantlab.models.structure import LayerInfo
+
+
+NEAREST = {"weights": "W{}", "activations": "A{}", "weight_symmetric": "symmetric"}
+"""How the settings that make a layer executable are called where there is little room."""
 
 
 def to_json(value: Any) -> str:
@@ -52,6 +57,7 @@ def settings_panel(session: Session) -> dict[str, Any]:
         "keep": settings.keep and in_scope,
         "in_scope": in_scope,
         "summary": summary(settings) if in_scope else "out of scope: choose bits",
+        "simulated": _simulation(settings) if in_scope and info.operator == "linear" else None,
         "only_weights": info.operator != "linear",
         "apply_to": view.apply_to,
         "targets": [
@@ -70,6 +76,15 @@ def settings_panel(session: Session) -> dict[str, Any]:
         ),
         "help": help_texts,
     }
+
+
+def _simulation(settings: LayerSettings) -> dict[str, Any] | None:
+    """Why the layer is only simulated, and what to change so that integers are multiplied; None where they are."""
+    reason, changes = simulated(settings), nearest(settings)
+    if not reason:
+        return None
+    words = ", ".join(NEAREST[name].format(value) for name, value in changes.items())
+    return {"reason": reason, "changes": changes, "words": words}
 
 
 def _targets(info: LayerInfo, picked: int) -> dict[str, str]:

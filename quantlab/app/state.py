@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab.app.decide_view import Deciding
 from quantlab.app.kept import File, Kept
+from quantlab.app.results import Results
 from quantlab.engine.memory import release
 from quantlab.errors import DeviceError, QuantLabError
 from quantlab.geometry.cleaning import Cleaning
@@ -18,16 +19,8 @@ from quantlab.jobs import Job
 
 if TYPE_CHECKING:
     from quantlab.app.compare import Shown
-    from quantlab.calibration.picked import Picked
-    from quantlab.calibration.profile import Profile
-    from quantlab.engine.blame_record import Blame
-    from quantlab.engine.comparison import Comparison
-    from quantlab.engine.diagnosis import Diagnosis
-    from quantlab.engine.evaluation import Evaluation
     from quantlab.engine.recipe import Recipe
-    from quantlab.engine.search_record import Search
     from quantlab.engine.selection_settings import Selection
-    from quantlab.engine.views import LayerView
     from quantlab.lab import Lab
 
 MOST_SESSIONS = 8
@@ -59,43 +52,6 @@ class View:
     selection: Selection | None = None
     region: Mapping[str, Any] | None = None
     decide: Deciding = field(default_factory=Deciding)
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """What was measured under one recipe, and under the recipe before it (``former``). None: not measured.
-
-    ``states`` are the clouds of a few recipes, whichever holds now.
-    """
-
-    profile: Profile | None = None
-    diagnosis: Diagnosis | None = None
-    evaluation: Evaluation | None = None
-    comparison: Comparison | None = None
-    layers: Mapping[str, LayerView] = field(default_factory=dict)
-    pool: Mapping[tuple[Selection, int], Picked] = field(default_factory=dict)
-    states: Mapping[Recipe, Comparison] = field(default_factory=dict)
-    search: Search | None = None
-    blame: Blame | None = None
-    former: Results | None = None
-
-    def aged(self) -> Results:
-        """The results after a change of the recipe: profile and pool still hold; the rest is what was before."""
-        kept = replace(self, former=None, blame=self.blame or (self.former.blame if self.former else None))
-        known = self.former is not None and self.comparison is None and self.evaluation is None
-        former = self.former if known else kept
-        return Results(
-            profile=self.profile, pool=self.pool, states=self.states, search=self.search, former=former
-        )
-
-    @property
-    def errors(self) -> dict[str, float]:
-        """Relative output error of the layers looked at."""
-        return {
-            name: float(view.output_error)
-            for name, view in self.layers.items()
-            if view.output_error is not None
-        }
 
 
 class Session:

@@ -64,9 +64,10 @@ class Measurement:
         """How many times as fast as the network as it was loaded."""
         return self.full_seconds / self.seconds
 
-    def share(self, layer: str) -> float | None:
-        """Which part of a pass a layer takes, 0 to 1; None where it was not timed."""
-        return self.layers[layer] / self.seconds if layer in self.layers else None
+    @property
+    def shares(self) -> dict[str, float]:
+        """Layer to the part of a pass it takes, 0 to 1."""
+        return {name: taken / self.seconds for name, taken in self.layers.items()}
 
     def __repr__(self) -> str:
         kernels = ", ".join(f"{name} x {count}" for name, count in self.kernels.items()) or "no kernel"

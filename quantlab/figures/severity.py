@@ -1,4 +1,4 @@
-"""Which number colours the map: TRE, kurtosis, tail, error or blame of each layer. It draws nothing."""
+"""Which number colours the map: TRE, kurtosis, tail, error, blame or time of each layer. It draws nothing."""
 
 from __future__ import annotations
 
@@ -54,6 +54,13 @@ QUANTITIES: Mapping[str, Quantity] = {
         "How much of a marked region's error goes when the layer alone is restored to full precision.",
         percent=True,
     ),
+    "time": Quantity(
+        "share of the measured forward pass",
+        "time",
+        1e-4,
+        "Which part of a forward pass the layer takes, as this machine executes it.",
+        percent=True,
+    ),
 }
 
 
@@ -63,6 +70,7 @@ def severities(
     diagnosis: Diagnosis | None,
     errors: Mapping[str, float] | None = None,
     repairs: Mapping[str, float] | None = None,
+    shares: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Layer name to the number asked for; layers without one are absent, and so are numbers that are not finite.
 
@@ -74,6 +82,7 @@ def severities(
         diagnosis: Gives TRE.
         errors: Gives the relative output error, layer by layer.
         repairs: Gives the share of a region's error, layer by layer; below 0 where restoring makes it worse.
+        shares: Gives the part of a measured forward pass, layer by layer.
     """
     if color_by not in QUANTITIES:
         raise ValueError(f"unknown quantity {color_by!r}; choose one of {', '.join(QUANTITIES)}")
@@ -84,6 +93,8 @@ def severities(
         values = errors
     elif color_by == "blame" and repairs is not None:
         values = repairs
+    elif color_by == "time" and shares is not None:
+        values = shares
     elif color_by in ("kurtosis", "max_p999") and profile is not None:
         values = {name: float(getattr(layer.all, color_by)) for name, layer in profile.layers.items()}
     is_error = color_by in ("tre", "error")

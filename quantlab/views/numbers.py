@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from quantlab.figures.readable import duration, short, size
+from quantlab.figures.readable import short, size
+from quantlab.views.timing import forward_tile
 
 if TYPE_CHECKING:
     from quantlab.engine.evaluation import Evaluation
+    from quantlab.engine.measurement import Measurement
 
 NOT_MEASURED = "not measured"
 NOTHING = 1e-6
@@ -45,7 +47,12 @@ KINDS = (
 
 
 def numbers(
-    now: Evaluation | None, before: Evaluation | None, *, sizes: tuple[int, int], stale: bool
+    now: Evaluation | None,
+    before: Evaluation | None,
+    *,
+    sizes: tuple[int, int],
+    stale: bool,
+    measured: tuple[Measurement | None, Measurement | None] = (None, None),
 ) -> dict[str, Any]:
     """The tiles of the strip, left to right.
 
@@ -54,8 +61,10 @@ def numbers(
         before: The one before the last change.
         sizes: Bytes of the weights under the recipe and in 16 bits, known before anything ran.
         stale: Whether the recipe changed since ``now`` was measured.
+        measured: The execution under the recipe, and under the one before the last change.
     """
-    items = [*(_tile(kind, now, before) for kind in KINDS), _size(before, sizes), _latency(now)]
+    forward = forward_tile(*measured, None if stale else now)
+    items = [*(_tile(kind, now, before) for kind in KINDS), _size(before, sizes), forward]
     return {"items": items, "stale": stale, "problems": list(now.problems) if now is not None else []}
 
 
@@ -130,18 +139,3 @@ def _size(before: Evaluation | None, sizes: tuple[int, int]) -> dict[str, Any]:
         "note": note,
         "trend": _trend(str(count), str(before.packed_bytes), better=count < before.packed_bytes),
     }
-
-
-def _latency(now: Evaluation | None) -> dict[str, Any]:
-    """The time of a whole forward pass; one in which blocks were answered from memory says nothing of it."""
-    help_text = (
-        "time of one scene through simulated quantization, which is slower than integer execution will be; "
-        "not stated where unchanged blocks were answered from memory"
-    )
-    told = _blank("forward", help_text)
-    if now is None:
-        return {**told, "note": NOT_MEASURED}
-    if now.replayed:
-        return {**told, "note": NOT_MEASURED, "base": "blocks reused"}
-    value, unit = duration(now.seconds)
-    return {**told, "value": value, "unit": unit, "base": "simulated"}

@@ -20,6 +20,7 @@ from quantlab.engine.comparison import Comparison
 from quantlab.engine.diagnosis import Diagnosis
 from quantlab.engine.evaluation import Drift, Evaluation, Scores
 from quantlab.engine.history import History
+from quantlab.engine.measurement import Measurement
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.views import LayerView
 from quantlab.errors import CheckpointError
@@ -125,7 +126,7 @@ class FakeLab:
         self.model = SimpleNamespace(name="mini", planted=False)
         self.evaluation = self.calibration = [self.scene]
         self.name, self.seed, self.view, self.calibration_given = "mini", 0, {}, False
-        self.calls = []
+        self.calls, self.timed = [], {}
 
     @property
     def recipe(self):
@@ -250,6 +251,27 @@ class FakeLab:
             tokens=np.full(10, 30),
         )
         return select(chosen.method, features, chosen.wish(self.recipe.seed))
+
+    def measure(self, scene=0, *, recipe=None, job=None):
+        self._work("measure", job)
+        layers = dict.fromkeys(self.structure.layers, 0.0005)
+        rounded = [name for name, item in self.recipe.layers(self.structure).items() if item.quantized]
+        self.timed[self.recipe] = Measurement(
+            seconds=0.041,
+            full_seconds=0.086,
+            mixed_seconds=0.06,
+            runs=5,
+            bytes=20_000,
+            full_bytes=60_000,
+            kernels={"native": len(rounded)},
+            chosen=dict.fromkeys(rounded, "native"),
+            layers=layers,
+            machine="a test",
+        )
+        return self.timed[self.recipe]
+
+    def measured(self, scene=0, *, recipe=None):
+        return self.timed.get(recipe or self.recipe)
 
     def use_profile(self, profile):
         self.calls.append("use_profile")

@@ -44,7 +44,7 @@ def open_bench(bench):
 def test_opening_shows_clouds_numbers_map_and_the_worst_layer(open_bench):
     bench = open_bench()
     assert bench.first["compare"]["payload"].startswith("/quantlab/clouds/")
-    assert [item["value"] != "" for item in bench.first["numbers"]["items"]] == [True] * 6
+    assert [item["value"] != "" for item in bench.first["numbers"]["items"]] == [True] * 5 + [False]
     worst = json.loads(bench.first["map"])["worst"][0]["name"]
     assert json.loads(bench.first["layer"])["name"] == worst == bench.first["settings"]["layer"]
     assert bench.first["status"]["busy"] is False

@@ -7,13 +7,33 @@ from dataclasses import replace
 import pytest
 
 from quantlab.engine.evaluation import Drift, Evaluation, Scores
+from quantlab.engine.measurement import Measurement
 from quantlab.views.numbers import numbers
+from quantlab.views.timing import layer_time
 
 
 def evaluation(*, error=0.02, truth=True, packed=1_000_000, auc5=0.4):
     scores = Scores(auc30=0.8, auc5=auc5, abs_rel=0.05) if truth else None
     drift = Drift(error, 0.01, 0.99, 0.98, 0.97, 0.96, {})
     return Evaluation(scores, drift, 0.04, packed, 4_000_000, ("demo",))
+
+
+def measurement(seconds):
+    return Measurement(
+        seconds=seconds,
+        full_seconds=0.08,
+        mixed_seconds=0.06,
+        runs=5,
+        bytes=1_000_000,
+        full_bytes=8_000_000,
+        kernels={"native": 3, "reference": 1},
+        chosen={"a": "native"},
+        layers={"a": 0.01, "kept": 0.004},
+        simulated={"b": "its input is not rounded"},
+        attention="torch",
+        threads=2,
+        machine="a test",
+    )
 
 
 def tiles(now, before=None, **settings):
@@ -51,10 +71,34 @@ def test_without_a_truth_the_scores_are_those_against_full_precision_and_say_so(
     assert "full precision" in tile["help"]
 
 
-def test_the_time_is_called_simulated_and_not_stated_where_blocks_were_answered_from_memory():
-    assert tiles(evaluation())["forward"]["base"] == "simulated"
-    reused = tiles(replace(evaluation(), replayed=3))["forward"]
-    assert (reused["value"], reused["note"]) == ("", "not measured")
+def test_a_time_of_the_simulation_is_no_latency_and_not_stated_where_blocks_were_answered_from_memory():
+    for now, base in ((evaluation(), "simulated 40 ms"), (replace(evaluation(), replayed=3), "simulated")):
+        tile = tiles(now)["forward"]
+        assert (tile["value"], tile["note"], tile["base"]) == ("", "not measured", base)
+        assert tile["ask"]["do"] == "measure"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.04, "2× faster"), (0.16, "2× slower"), (0.081, "as fast as full")]
+)
+def test_a_measured_time_stands_beside_that_of_full_precision_and_names_its_kernels(seconds, words):
+    tile = tiles(evaluation(), measured=(measurement(seconds), None))["forward"]
+    assert (tile["note"], tile["base"]) == (words, "full 80 ms")
+    assert "ask" not in tile
+    for told in ("native × 3, reference × 1", "a test", "2 threads", "1 layer simulated", "bfloat16): 60 ms"):
+        assert told in tile["help"]
+
+
+def test_the_former_time_is_shown_after_a_change_and_what_was_timed_before_is_not_the_time_now():
+    both = tiles(evaluation(), measured=(measurement(0.04), measurement(0.05)))["forward"]
+    assert both["note"] == "was 50 ms"
+    assert tiles(evaluation(), measured=(None, measurement(0.05)))["forward"]["value"] == ""
+
+
+def test_a_layer_is_told_its_time_its_part_and_its_kernel():
+    assert layer_time(measurement(0.04), "a") == "10 ms, 25 % of the forward, native"
+    assert layer_time(measurement(0.04), "kept") == "4 ms, 10 % of the forward"
+    assert layer_time(measurement(0.04), "never called") == layer_time(None, "a") == ""
 
 
 def test_scores_stand_beside_those_of_full_precision_against_the_same_truth():

@@ -1,19 +1,20 @@
 // The strip of numbers: value, unit, and the change since the last state.
 import { make } from "./dom.js";
 
-export function mountNumbers(host) {
+export function mountNumbers(host, { send }) {
   const strip = make("dl", { class: "ql-tiles", "data-testid": "numbers" });
   const problems = make("p", { class: "ql-note" });
   host.append(strip, problems);
   return (value) => {
     host.classList.toggle("ql-stale", value.stale);
-    strip.replaceChildren(...value.items.map(tile));
+    strip.replaceChildren(...value.items.map((item) => tile(item, send)));
     problems.textContent = value.problems.join(" ");
   };
 }
 
-function tile({ label, value, unit, note, base, trend, help }) {
-  const figure = value === "" ? make("dd", { class: "ql-none" }, "–") : make("dd", {}, value, make("small", {}, unit ? ` ${unit}` : ""));
+function tile({ label, value, unit, note, base, trend, help, ask }, send) {
+  const button = ask ? make("button", { type: "button", title: help, "data-testid": ask.do, onclick: () => send({ do: ask.do }) }, ask.label) : "–";
+  const figure = value === "" ? make("dd", { class: "ql-none" }, button) : make("dd", {}, value, make("small", {}, unit ? ` ${unit}` : ""));
   const change = make("dd", { class: `ql-change ql-${trend || "plain"}` }, ...changed(note, trend));
   const against = make("dd", { class: "ql-change" }, base);
   return make("div", { title: help, "data-number": label }, make("dt", {}, label), figure, change, against);

@@ -29,6 +29,13 @@ export function mountSettings(host, { send }) {
   const target = new Choice("Apply to", (value) => send({ do: "apply_to", value }));
   const title = make("strong", { class: "ql-settings-title" });
   const summary = make("span", { class: "ql-quiet" });
+  let nearest = {};
+  const simulated = make("button", {
+    type: "button",
+    class: "ql-simulated",
+    "data-testid": "simulated",
+    onclick: () => send({ do: "set", changes: nearest }),
+  });
   const fields = {
     weights: field("W bits", controls.weights.element),
     activations: field("A bits", controls.activations.element),
@@ -42,6 +49,7 @@ export function mountSettings(host, { send }) {
     make("div", { class: "ql-settings-name" }, title, summary),
     ...Object.values(fields),
     more.button,
+    simulated,
     make("span", { class: "ql-spring" }),
     make(
       "span",
@@ -57,6 +65,12 @@ export function mountSettings(host, { send }) {
     title.title = value.layer;
     setText(summary, value.summary);
     summary.title = value.summary;
+    simulated.hidden = !value.simulated;
+    if (value.simulated) {
+      nearest = value.simulated.changes;
+      setText(simulated, `simulated: use ${value.simulated.words}`);
+      simulated.title = `No kernel multiplies integers here: ${value.simulated.reason}. Click for the nearest that runs fast: ${value.simulated.words}.`;
+    }
     for (const [name, choice] of Object.entries(controls)) show(choice, name, value);
     for (const [name, element] of Object.entries(fields)) element.title = value.help[name] ?? "";
     const idle = value.keep || !value.in_scope; // what is out of scope comes in by choosing its bits
