@@ -57,13 +57,15 @@ def require_free(target: Path, replaces: Callable[[Path], bool]) -> Path:
     """
     try:
         target = target.absolute()
-        if not target.name or not target.parent.is_dir():
+        if "\0" in target.name or not target.name:
+            raise StorageError(f"{str(target)!r} cannot be a folder", remedy="Name another.")
+        if not target.parent.is_dir():
             raise StorageError(
                 "the folder does not exist", place=str(target.parent), remedy="Create it first."
             )
         taken = target.is_symlink() or (target.exists() and not target.is_dir())
         full = not taken and target.is_dir() and any(target.iterdir())
-    except (OSError, ValueError) as error:  # a name that is too long, or holds a null character
+    except OSError as error:  # a name that is too long
         raise StorageError(f"{str(target)!r} cannot be a folder: {error}", remedy="Name another.") from error
     if taken or (full and not replaces(target)):
         raise StorageError(

@@ -46,8 +46,9 @@ def to_file(record: Mapping[str, Any], tensors: Mapping[str, Tensor], shape: tor
         tensors: Of that layer.
         shape: Of its weight.
     """
-    halves = record["spec"] is not None and decode(record["spec"]).bits <= 4
-    names = {**_RENAMED, "codes": PACKED if halves else "weight"}
+    names = dict(_RENAMED)
+    if "codes" in tensors:
+        names["codes"] = _codes_name(decode(record["spec"]))
     stored = {names.get(own, own): _filed(names.get(own, own), tensor) for own, tensor in tensors.items()}
     if PACKED in stored:
         stored[SHAPE] = torch.tensor(shape, dtype=torch.int64)
@@ -75,11 +76,10 @@ def from_file(
             _require(name, tensor, (len(shape),), torch.int64)
             if tuple(tensor.tolist()) != tuple(shape):
                 raise _wrong(name, f"{tensor.tolist()} instead of {list(shape)}")
-        elif name == "weight" and spec is not None and "width" in record:
-            tensors["codes"] = _require(name, tensor, rows, torch.int8 if spec.symmetric else torch.uint8)
-        elif name == PACKED:
-            width = -(-rows[1] // 2)
-            tensors["codes"] = _require(name, tensor, (rows[0], width), torch.uint8)
+        elif spec is not None and "width" in record and name == _codes_name(spec):
+            width = -(-rows[1] // 2) if name == PACKED else rows[1]
+            dtype = torch.int8 if name != PACKED and spec.symmetric else torch.uint8
+            tensors["codes"] = _require(name, tensor, (rows[0], width), dtype)
         else:
             tensors[_ORIGINAL.get(name, name)] = tensor
     if "codes" in tensors and record["width"] != rows[1]:
@@ -90,6 +90,10 @@ def from_file(
         if own in tensors:
             tensors[own] = _input_scale(_RENAMED[own], tensors[own], record)
     return tensors
+
+
+def _codes_name(spec: QuantSpec) -> str:
+    return PACKED if spec.bits <= 4 else "weight"
 
 
 def _filed(name: str, tensor: Tensor) -> Tensor:

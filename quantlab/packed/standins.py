@@ -85,7 +85,7 @@ def put(places: Places, records: Sequence[Mapping[str, Any]], tensors: Mapping[s
     taps: dict[int, Tap] = {}
     marks: dict[int, SpecialTokens] = {}
     for record in records:
-        with readable("a stored stand-in", str(record.get("at", ""))):
+        with readable("a stored stand-in"):
             inner = places.current(record["at"])
             places.put(record["at"], _made(record, inner, places, taps, marks, tensors).eval())
 

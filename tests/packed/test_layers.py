@@ -12,9 +12,9 @@ from torch import nn
 from quantlab.calibration.layer_data import LayerData
 from quantlab.engine.build import build_layer
 from quantlab.engine.settings import ROTATIONS, SMOOTHING_RULES, LayerSettings
-from quantlab.packed.layers import assemble, dissect
 from quantlab.errors import CheckpointError, RecipeError
 from quantlab.models.tokens import PATCH
+from quantlab.packed.layers import assemble, dissect
 
 VARIANTS = [
     *({"rotation": rotation} for rotation in ROTATIONS),

@@ -1,0 +1,43 @@
+"""`quantlab export` from outside: the folder it leaves runs, and what it prints are sizes and the drift."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import quantlab as ql
+from quantlab.cli import cli
+
+ARGUMENTS = "export --model mini --preset rtn --weights 8 --activations 8"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    arguments = [*ARGUMENTS.split(), "--out", str(folder / "out"), "--json", str(folder / "record.json")]
+    return CliRunner().invoke(cli, arguments), folder
+
+
+def test_the_folder_runs_and_the_table_says_how_large_it_is_and_how_far_off(done):
+    result, folder = done
+    assert result.exit_code == 0, result.output
+    record = json.loads((folder / "record.json").read_text())
+    assert record["bytes"] == sum(path.stat().st_size for path in (folder / "out").iterdir())
+    assert all(words in result.stdout for words in ("on disk", "smaller", "from the simulation"))
+    assert ql.load_model(folder / "out", kernel="reference").recipe["name"] == "rtn"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ((), "not empty"),
+        (("--target", "onnx", "--no-drift"), "belong to packed"),
+        (("--weights", "1"), "weights"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_exit_code_2(more, words, done):
+    result = CliRunner().invoke(cli, [*ARGUMENTS.split(), "--out", str(done[1] / "out"), *more])
+    assert result.exit_code == 2
+    assert words in result.stderr

@@ -1,0 +1,160 @@
+"""load_model on an exported folder, and Lab.export: what the lab shows is what runs, without the lab."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import quantlab as ql
+from quantlab.errors import CheckpointError, RecipeError, StorageError
+from quantlab.jobs import Job
+from quantlab.kernels.reference import Simulated
+from quantlab.packed.load import PackedModel
+from quantlab.packed.read import read_packed
+
+RECIPE = ql.Recipe.preset("quarot", weights=4, activations=8, scope="all")
+
+
+@pytest.fixture(scope="module")
+def scene() -> Any:
+    return ql.rooms(1, views=2, size=16, seed=0)
+
+
+@pytest.fixture(scope="module")
+def lab(model, scene) -> ql.Lab:
+    return ql.Lab(model, calibration=scene, evaluation=scene, recipe=RECIPE)
+
+
+@pytest.fixture(scope="module")
+def exported(lab, tmp_path_factory) -> Any:
+    return lab.export(tmp_path_factory.mktemp("export") / "out", rest="float32")
+
+
+def test_the_record_of_an_export_counts_what_is_on_the_disk(exported, model):
+    assert exported.bytes == sum(path.stat().st_size for path in exported.folder.iterdir())
+    assert exported.full_bytes == 2 * exported.half_bytes
+    assert exported.full_bytes == 4 * sum(p.numel() for p in model.network.parameters())
+    assert exported.layers > 0 == exported.kept
+    assert (exported.drift.outputs, exported.drift.point_error) == (0, 0)
+    assert json.loads(json.dumps(exported.to_dict()))["drift"]["scene"] == exported.drift.scene
+
+
+def test_the_reference_kernel_predicts_what_the_lab_shows(exported, lab, scene):
+    packed = ql.load_model(exported.folder, kernel="reference")
+    assert isinstance(packed, PackedModel)
+    assert set(packed.execution.kernels) == {"reference"}
+    wanted, found = lab.quantized().prediction, packed.predict(scene[0].images)
+    assert np.array_equal(found.points, wanted.points)
+    assert np.array_equal(found.camera_from_world, wanted.camera_from_world)
+
+
+def test_integer_kernels_stay_near_the_simulation(exported, lab, scene):
+    packed = ql.load_model(exported.folder, kernel="native")
+    wanted, found = lab.quantized().prediction, packed.predict(scene[0].images)
+    size = np.abs(wanted.points).max()
+    assert np.abs(found.points - wanted.points).max() < 0.1 * size  # a code may flip, and flips spread
+    assert sum(packed.execution.kernels.values()) == len(packed.execution.layers)
+
+
+def test_a_packed_model_says_where_it_comes_from(exported, model, lab):
+    packed = ql.load_model(exported.folder, kernel="reference")
+    assert ql.Recipe.from_dict(packed.recipe) == lab.recipe == ql.Recipe.load(exported.folder / "recipe.yaml")
+    assert packed.provenance["model"]["sha256"] == model.sha256
+    assert packed.provenance["drift"]["outputs"] == 0
+    assert packed.sha256 != model.sha256
+    assert packed.config == model.config
+    assert "reference" in repr(packed)
+
+
+def test_what_the_recipe_leaves_alone_may_be_stored_in_sixteen_bits_and_the_drift_says_so(lab, tmp_path):
+    recipe = ql.Recipe.preset("rtn", weights=8, activations=16)
+    before, lab.recipe = lab.recipe, recipe
+    try:
+        small, exact = (lab.export(tmp_path / rest, rest=rest) for rest in ("bfloat16", "float32"))
+    finally:
+        lab.recipe = before
+    assert small.bytes < exact.bytes
+    assert small.kept == exact.kept > 0
+    assert 0 == exact.drift.outputs < small.drift.outputs < 0.1
+
+
+def test_pages_of_the_file_are_shared_and_not_copied(exported):
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("this system does not tell what is mapped")
+    network = read_packed(exported.folder).network
+    layers = [module for module in network.modules() if isinstance(module, Simulated)]
+    lines = [line.split() for line in maps.read_text().splitlines() if str(exported.folder) in line]
+    ranges = [tuple(int(end, 16) for end in line[0].split("-")) for line in lines]
+    mapped = [any(low <= layer.packed.data_ptr() < high for low, high in ranges) for layer in layers]
+    assert mapped
+    assert all(mapped)
+
+
+@pytest.mark.parametrize("wrong", [{"kernel": "warp"}, {"compute": "int1"}])
+def test_unknown_kernels_are_refused(wrong, exported):
+    with pytest.raises(RecipeError):
+        ql.load_model(exported.folder, **wrong)
+    with pytest.raises(RecipeError, match="packed"):
+        ql.load_model("mini", **wrong)
+
+
+def test_a_quantized_model_is_no_start_for_a_lab(exported, scene):
+    with pytest.raises(CheckpointError, match="already"):
+        ql.Lab(ql.load_model(exported.folder, kernel="reference"), evaluation=scene)
+
+
+def test_an_export_that_cannot_be_is_refused_before_any_work(lab, exported, tmp_path):
+    job = Job()
+    for folder, more, error in (
+        (exported.folder, {}, StorageError),
+        (tmp_path / "a" / "b", {}, StorageError),
+        (tmp_path / "out", {"rest": "int8"}, RecipeError),
+    ):
+        with pytest.raises(error):
+            lab.export(folder, job=job, **more)
+    assert job.fraction == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bare_network_is_exported_and_needs_one_of_its_kind_to_come_back(bench, tmp_path):
+    lab = ql.Lab(bench.network, calibration=bench.inputs, evaluation=bench.inputs, recipe=RECIPE)
+    assert lab.export(tmp_path / "out", rest="float32").drift.outputs == 0
+    with pytest.raises(CheckpointError, match="cannot build"):
+        ql.load_model(tmp_path / "out")
+    back = read_packed(tmp_path / "out", network=bench.network).network
+    with torch.no_grad():
+        assert torch.equal(back(bench.inputs[0]), lab.quantized().outputs["output"])
+
+
+FRESH = """
+import json, sys
+import numpy as np
+import quantlab as ql
+model = ql.load_model(sys.argv[1], kernel="reference")
+pictures = [np.full((16, 16, 3), shade, dtype=np.uint8) for shade in (40, 200)]
+finite = bool(np.isfinite(model.predict(pictures).points).all())
+print(json.dumps({"finite": finite, "modules": sorted(name for name in sys.modules if name.startswith("quantlab."))}))
+"""
+
+
+def test_a_fresh_process_runs_a_checkpoint_without_what_made_it(exported):
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, str(exported.folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    told = json.loads(done.stdout)
+    assert told["finite"]
+    assert not [
+        name for name in told["modules"] if name.split(".")[1] in ("calibration", "engine", "lab", "scenes")
+    ]
