@@ -13,7 +13,7 @@ from torch import nn
 
 from quantlab.errors import RecipeError
 from quantlab.kernels import dequantized, fp8, int_mm, native_linear, onednn, zen
-from quantlab.kernels.check import Oracle, wrong
+from quantlab.kernels.check import Checked, Oracle, check
 from quantlab.kernels.measure import TOKENS, milliseconds, signature
 from quantlab.kernels.reference import SimulatedLinear
 from quantlab.kernels.table import KERNELS, ON_REQUEST, REFERENCE, Choice, Kernel
@@ -21,7 +21,9 @@ from quantlab.models.places import Places
 
 AUTO = "auto"
 TABLE = (native_linear, onednn, int_mm, zen, fp8, dequantized)
-"""Imported so that their kernels are registered; in this order where nothing is measured."""
+"""Imported so that their kernels are registered."""
+ORDER = ("native", "onednn", "zentorch", "int_mm", "dequantized")
+"""What is tried first, and taken where nothing is measured; the reference comes last."""
 COMPUTE: Mapping[str, torch.dtype] = MappingProxyType({"float32": torch.float32, "bfloat16": torch.bfloat16})
 
 
@@ -80,7 +82,7 @@ def execute(
     Args:
         network: With quantized layers; a module under several names is exchanged under all of them.
         kernel: A name in the table, or "auto" for the fastest. A layer that the named one refuses is simulated.
-        measure: Off: the first in the order of the table that is right, whatever it takes.
+        measure: Off: the first of `ORDER` that is right, whatever it takes.
         compute: "float32" or "bfloat16", what the layers' inputs will be.
 
     Raises:
@@ -112,7 +114,7 @@ def choose(
     The layer keeps its codes in place of its weight from now on.
     """
     layer.keep_packed()
-    names = [name for name in KERNELS if name not in ON_REQUEST] if kernel == AUTO else [kernel]
+    names = _candidates() if kernel == AUTO else [kernel]
     skipped = {name: why for name in names if (why := _unfit(KERNELS[name], layer))}
     with _trying:
         trial = _Trial(layer, compute, measure=measure and kernel == AUTO)
@@ -123,6 +125,13 @@ def choose(
     best = min(times, key=times.__getitem__) if times else next(iter(right), REFERENCE)
     slower = {name: f"slower than {best}" for name in right if name != best and name in times}
     return Choice(best, MappingProxyType(skipped | slower), MappingProxyType(times))
+
+
+def _candidates() -> list[str]:
+    """The kernels that nobody has to name, the likely ones first: what is hopeless beside them is seen at once."""
+    known = [name for name in ORDER if name in KERNELS]
+    others = [name for name in KERNELS if name not in {*ORDER, *ON_REQUEST, REFERENCE}]
+    return [*known, *others, REFERENCE]
 
 
 def _unfit(kernel: Kernel, layer: SimulatedLinear) -> str:
@@ -147,12 +156,13 @@ class _Trial:
 
     def _tried(self, name: str, kernel: Kernel) -> _Verdict:
         self._oracle = self._oracle or Oracle(self.layer)
-        found = "" if name == REFERENCE else wrong(name, kernel, self._oracle, self.compute)
-        if found or not self.measure:
-            return _Verdict(found)
+        own = (
+            Checked(self.layer, "") if name == REFERENCE else check(name, kernel, self._oracle, self.compute)
+        )
+        if own.wrong or own.module is None or not self.measure:
+            return _Verdict(own.wrong)
         tokens = self._oracle.tokens(TOKENS).to(self.compute)
-        best = min(self._times(), default=float("inf"))
-        return _Verdict("", milliseconds(kernel.prepare(self.layer), tokens, best=best))
+        return _Verdict("", milliseconds(own.module, tokens, best=min(self._times(), default=float("inf"))))
 
     def _times(self) -> Iterator[float]:
         for name in KERNELS:

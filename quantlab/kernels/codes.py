@@ -6,6 +6,7 @@ The codes are those of `quantlab.kernels.activations` bit for bit: the same scal
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -90,7 +91,7 @@ def _own_range(x: Tensor, activations: Activations) -> Range:
         raise TypeError(f"{type(activations).__name__} rounds in a way that is not known here")
     spec = activations.spec
     if spec.symmetric:  # then the largest magnitude of a row is all that its scale depends on
-        x = x.abs().amax(dim=1, keepdim=True)
+        x = _peaks(x)
     chosen = minmax_range(x, spec, place=activations.place)
     return chosen if activations.clip == 1.0 else Range(chosen.scale * activations.clip, chosen.zero_point)
 
@@ -105,9 +106,7 @@ def _rounded(x: Tensor, scale: Tensor, zero: Tensor | int, spec: QuantSpec, *, b
         steps = torch.div(x.float(), scale).round_()
         return steps.clamp_(low, high).add_(zero).to(torch.uint8)
     out = torch.empty(x.shape, dtype=torch.uint8)
-    rows = max(1, _BLOCK // max(1, x.shape[1]))
-    for start in range(0, len(x), rows):
-        block = slice(start, start + rows)
+    for block in _blocks(x):
         steps = _scratch(x[block].shape)
         torch.div(x[block], _part(scale, block), out=steps)
         if bounded:
@@ -118,6 +117,21 @@ def _rounded(x: Tensor, scale: Tensor, zero: Tensor | int, spec: QuantSpec, *, b
         if isinstance(zero, Tensor):
             out[block] += _part(zero, block).to(torch.uint8)
     return out
+
+
+def _peaks(x: Tensor) -> Tensor:
+    """The largest magnitude of each row, float32 ``[rows, 1]``; NaN where there is one."""
+    if x.device.type != "cpu":
+        return x.abs().amax(dim=1, keepdim=True).float()
+    peaks = torch.empty(len(x), 1)
+    for block in _blocks(x):
+        peaks[block] = _scratch(x[block].shape).copy_(x[block]).abs_().amax(dim=1, keepdim=True)
+    return peaks
+
+
+def _blocks(x: Tensor) -> Iterator[slice]:
+    rows = max(1, _BLOCK // max(1, x.shape[1]))
+    return (slice(start, start + rows) for start in range(0, len(x), rows))
 
 
 def _part(value: Tensor, block: slice) -> Tensor:

@@ -43,23 +43,26 @@ class IntegerLinear(CodedLinear):
         for start in range(0, len(rows), size):
             block = rows[start : start + size]
             block = block if whole else self.transform(block)
-            total = self._sum(activation_codes(block, self.activations, fixed))
-            self.add_branch(total, block)
-            out[start : start + size] = total
+            part = out[start : start + size]
+            self._fill(part, activation_codes(block, self.activations, fixed))
+            self.add_branch(part, block)
 
     def row_sums(self) -> Tensor:
         """float32 ``[out]``: the sum of each row of the weight."""
         sums = self.signed_codes().reshape(self.out_features, -1, self.group).sum(dim=2, dtype=torch.int32)
         return (sums * self.group_scales()).sum(dim=1)
 
-    def _sum(self, terms: tuple[Codes, ...]) -> Tensor:
+    def _fill(self, out: Tensor, terms: tuple[Codes, ...]) -> None:
+        """Write the sum of the terms' products, and the bias, to ``out``; in another dtype than float32 at the end."""
         bias = None if self.bias is None else self.bias.detach().float()
-        total = self._term(terms[0], bias)
+        direct = len(terms) == 1 and out.dtype == torch.float32
+        total = self._term(terms[0], bias, out if direct else None)
         for term in terms[1:]:
-            total += self._term(term, None)
-        return total
+            total += self._term(term, None, None)
+        if total is not out:
+            out.copy_(total)
 
-    def _term(self, term: Codes, bias: Tensor | None) -> Tensor:
+    def _term(self, term: Codes, bias: Tensor | None, out: Tensor | None) -> Tensor:
         codes, scale, zero = term
         if scale.dim() == 0:
             return self.multiply(codes, int(zero), scale, bias)
@@ -70,7 +73,10 @@ class IntegerLinear(CodedLinear):
             product += (middle - zero).to(torch.float32) * self.row_sums()
         else:
             product = self.multiply(codes, zero, None, None)
-        return product.mul_(scale) if bias is None else torch.addcmul(bias, product, scale, out=product)
+        out = product if out is None else out
+        if bias is None:
+            return torch.mul(product, scale, out=out)
+        return torch.addcmul(bias, product, scale, out=out)
 
 
 def needs_all_rows(activations: Activations) -> bool:

@@ -34,8 +34,10 @@ def signature(layer: SimulatedLinear) -> Hashable:
 
 @torch.no_grad()
 def milliseconds(module: nn.Module, x: Tensor, *, best: float = float("inf")) -> float:
-    """The shortest of a few runs on ``x``; of one run where it is hopeless beside ``best``."""
-    module(x)
+    """The shortest of a few runs on ``x``; of one run where it is hopeless beside ``best``.
+
+    The module has run before: what it makes at its first call is not measured.
+    """
     shortest = float("inf")
     for _ in range(RUNS):
         _wait(x)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from quantlab.kernels import native
 from quantlab.kernels.activations import DynamicActivations, StaticActivations
+from quantlab.kernels.coded import output_dtype
 from quantlab.kernels.native_rows import TILE, Codes, NativeRounding, address, knows
 from quantlab.kernels.reference import SimulatedLinear
 from quantlab.kernels.table import KERNELS, Kernel
@@ -93,7 +94,7 @@ class NativeLinear(nn.Module):
             self.multiply(self.rounding(rows), out)
         if self.down is not None and self.up is not None:
             out += (rows @ self.down.to(dtype)) @ self.up.to(dtype)
-        return out.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
+        return out.to(output_dtype(x)).reshape(*x.shape[:-1], self.out_features)
 
     def multiply(self, codes: Codes, out: Tensor) -> None:
         """Fill ``out`` ``[rows, out]``, float32 or bfloat16, contiguous."""
