@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from quantlab import __version__
 from quantlab.app.options import FIRST_PORT
-from quantlab.commands.bench import RESULTS
+from quantlab.commands.bench_options import bench
 from quantlab.commands.export import export
 from quantlab.commands.options import (
     Activations,
@@ -254,56 +254,7 @@ def app(
     )
 
 
-bench = typer.Typer(
-    name="bench", help="Measure whole tables: methods by bits.", no_args_is_help=True, rich_markup_mode=None
-)
 cli.add_typer(bench)
-
-
-@bench.command()
-def accuracy(
-    *,
-    model: Annotated[
-        str | None, typer.Option(help="Models with commas between; the built-in ones if not said.")
-    ] = None,
-    methods: Annotated[
-        str | None, typer.Option(help="Presets and variants, likewise; all if not said.")
-    ] = None,
-    bits: Annotated[
-        str | None, typer.Option(help="Columns, as W4A4,W4A8; the papers' five if not said.")
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds at W4A4 and W4A8; elsewhere one.")] = 3,
-    rooms: Annotated[int, typer.Option(min=1, help="Held-out rooms of each cell.")] = 30,
-    headline_rooms: Annotated[int, typer.Option(min=1, help="Rooms at W4A4.")] = 100,
-    icp_rooms: Annotated[int, typer.Option(min=0, help="The first so many are scored as clouds too.")] = 10,
-    views: Views = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Which held-out rooms.")] = 7,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one a core.")] = 0,
-    device: Device = "cpu",
-    out: Annotated[Path, typer.Option(help="Folder of cells, tables and plots.")] = RESULTS,
-    render: Annotated[
-        bool, typer.Option("--render", help="Write the tables from the cells there are.")
-    ] = False,
-) -> None:
-    """Print the accuracy table that papers print; a run that was stopped goes on where it was."""
-    from quantlab.commands import bench as verb
-
-    choice = verb.AccuracyChoice(
-        model,
-        methods,
-        bits,
-        seeds,
-        rooms,
-        headline_rooms,
-        icp_rooms,
-        views,
-        seed,
-        workers,
-        device,
-        out,
-        render,
-    )
-    verb.accuracy(choice, ["quantlab", *sys.argv[1:]])
 
 
 @cli.command()

@@ -1,0 +1,128 @@
+"""Measures one group in this process, and writes its file. Which groups there are, and their order, is run.py's matter.
+
+python -m quantlab.bench.speed.child '{"group": {...}, ...}'
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from quantlab.bench.speed.clock import Clock, Run, Timing, interleave
+from quantlab.bench.speed.machine import made
+from quantlab.bench.speed.plan import PROFILE, Contender, Group, contenders, peer_of
+from quantlab.bench.speed.records import Line, Record, digest, write
+from quantlab.errors import QuantLabError
+
+Maker = Callable[[Contender], tuple[Run, dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a process is to measure.
+
+    Attributes:
+        group: That.
+        rows: Beginnings of the names of contenders; empty: all.
+        peers: Libraries that take part; None: all.
+        seconds: Of measuring.
+        command: As it was typed.
+        path: Of the file.
+        crashed: How a process with peers ended before: they are left out then, for this reason.
+    """
+
+    group: Group
+    rows: tuple[str, ...]
+    peers: tuple[str, ...] | None
+    seconds: float
+    command: str
+    path: Path
+    crashed: str = ""
+
+    @property
+    def contenders(self) -> list[Contender]:
+        """Those that take part."""
+        return contenders(self.group.level, rows=self.rows, peers=self.peers)
+
+    @property
+    def digest(self) -> str:
+        """Of what is asked for."""
+        return digest(self.group, self.contenders, self.seconds)
+
+    def to_json(self) -> str:
+        """One line of text, for another process."""
+        return json.dumps({**asdict(self), "path": str(self.path)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Order:
+        """What `to_json` wrote."""
+        data = json.loads(text)
+        data |= {"group": Group(**data["group"]), "rows": tuple(data["rows"]), "path": Path(data["path"])}
+        return cls(**{**data, "peers": None if data["peers"] is None else tuple(data["peers"])})
+
+
+def measure(order: Order, make: Maker, *, clock: Clock | None = None) -> Record:
+    """Make all contenders, time those that can be made by turns, and keep the reasons of the others.
+
+    A whole network was run on a small picture when it was made, so that its first round counts: it may be the only one.
+    """
+    runs: dict[str, Run] = {}
+    reasons: dict[str, str] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for contender in order.contenders:
+        if order.crashed and peer_of(contender):
+            reasons[contender.name] = order.crashed
+            continue
+        begun = time.perf_counter()
+        try:
+            run, told = make(contender)
+            runs[contender.name] = run
+            facts[contender.name] = {**told, "made_in_seconds": round(time.perf_counter() - begun, 2)}
+        except QuantLabError as error:
+            reasons[contender.name] = str(error)
+        except Exception as error:  # noqa: BLE001 -- one that cannot be built must not cost the others their figures
+            traceback.print_exc()
+            reasons[contender.name] = f"{type(error).__name__}: {str(error)[:200]}"
+    timed = interleave(runs, seconds=order.seconds, warm=order.group.level != "forward", clock=clock)
+    timed |= {name: Timing(reason=reason) for name, reason in reasons.items()}
+    lines = _lines(order.contenders, timed, facts)
+    return Record(order.group, order.digest, lines, made(order.command, order.group.threads))
+
+
+def _lines(
+    asked: Sequence[Contender], timed: dict[str, Timing], facts: dict[str, dict[str, Any]]
+) -> tuple[Line, ...]:
+    return tuple(Line(c.name, timed[c.name], facts.get(c.name, {})) for c in asked)
+
+
+def main(text: str) -> None:
+    """Measure what the text orders."""
+    order = Order.from_json(text)
+    if order.group.level == "memory":
+        from quantlab.bench.speed.memory import measure_memory
+
+        write(measure_memory(order), order.path)
+        return
+    import torch
+
+    from quantlab.bench.speed.ours import Garage
+    from quantlab.bench.speed.subject import Subject
+
+    torch.set_num_threads(order.group.threads)
+    garage = Garage(Subject(order.group))
+    if order.group.level == PROFILE:
+        from quantlab.bench.speed.profile import profiled
+
+        write(profiled(order, garage), order.path)
+        return
+    write(measure(order, garage.make), order.path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

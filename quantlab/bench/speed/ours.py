@@ -1,0 +1,156 @@
+"""Makes contenders: torch as it is, bfloat16 at its best, quantized layers executed, peers. It times nothing."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from quantlab.bench.speed.clock import Run
+from quantlab.bench.speed.peers import PEERS
+from quantlab.bench.speed.plan import Contender
+from quantlab.bench.speed.subject import Subject
+from quantlab.calibration.layer_data import LayerData
+from quantlab.engine.build import build_layer
+from quantlab.engine.plan import plan
+from quantlab.engine.recipe import Recipe
+from quantlab.engine.settings import Settings
+from quantlab.engine.twin import twin
+from quantlab.errors import DeviceError
+from quantlab.kernels.choose import execute
+from quantlab.models.places import Places
+from quantlab.models.structure import describe
+
+ROWS = 64
+Facts = dict[str, Any]
+
+
+class Garage:
+    """Makes contenders of one subject; what several of them need is made once.
+
+    Args:
+        subject: What they compute.
+
+    Attributes:
+        networks: What contenders of our own call, by their names.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.networks: dict[str, nn.Module] = {}
+        self._half: nn.Module | None = None
+        self._quantized: dict[str, nn.Module] = {}
+
+    def make(self, contender: Contender) -> tuple[Run, Facts]:
+        """What is timed, and what is to be told of it.
+
+        Raises:
+            QuantLabError: This machine, or this kernel, cannot do it.
+        """
+        if contender.maker == "stock":
+            return self._stock(contender), {}
+        if contender.maker in PEERS:
+            return PEERS[contender.maker](self.subject, contender)
+        if contender.maker == "best":
+            network, facts = twin(self.half()), {}
+        else:
+            network = twin(self.quantized(contender.settings))
+            facts = executed(network, contender)
+        facts |= finish(network, contender)
+        self.networks[contender.name] = network
+        return self.subject.run(network, getattr(torch, contender.compute)), facts
+
+    def half(self) -> nn.Module:
+        """The module with its matrices stored in bfloat16, those of heads apart; all else is shared."""
+        if self._half is None:
+            self._half = twin(self.subject.module)
+            for name, layer in self._half.named_modules():
+                if isinstance(layer, nn.Linear | nn.Conv2d) and "head" not in name:
+                    layer.weight = nn.Parameter(layer.weight.detach().bfloat16(), requires_grad=False)
+                    if layer.bias is not None:
+                        layer.bias = nn.Parameter(layer.bias.detach().bfloat16(), requires_grad=False)
+        return self._half
+
+    def quantized(self, settings: Mapping[str, Any]) -> nn.Module:
+        """The module with every Linear quantized and its codes packed."""
+        key = repr(sorted(settings.items()))
+        if key not in self._quantized:
+            self._quantized[key] = quantized(self.subject.module, settings)
+        return self._quantized[key]
+
+    def _stock(self, contender: Contender) -> Run:
+        exact = contender.compute == "float32"
+        network = self.subject.module if exact else twin(self.half())
+        self.networks[contender.name] = network
+        if exact:
+            return self.subject.run(self.subject.module)
+        if self.subject.group.level == "linear":
+            return self.subject.run(network, torch.bfloat16)
+        if self.subject.whole:
+            network.compute_dtype = torch.bfloat16  # type: ignore[assignment]
+            return self.subject.run(network)
+
+        def call(x: Tensor) -> Any:
+            with torch.autocast("cpu", torch.bfloat16):
+                return network(x)
+
+        return self.subject.run(call)
+
+
+def quantized(module: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
+    """A copy with every Linear rounded to nearest, one layer after the other, of which only the codes are kept.
+
+    Where a recipe asks for calibration (smoothing, static scales) it gets a few random rows: they decide values, not
+    speeds.
+    """
+    network, structure = twin(module), describe(module)
+    recipe = Recipe(scope="linears", defaults=Settings(settings))
+    places, decided = Places(network), plan(structure, recipe)
+    for name in decided.quantized:
+        layer = places.original(name)
+        made = build_layer(name, layer, decided.layers[name].settings, seed=0, data=seen(layer))
+        made.keep_packed()
+        places.put(name, made)
+    return network
+
+
+def executed(network: nn.Module, contender: Contender) -> Facts:
+    """Exchange the layers of ``network`` for executed ones, and tell by which kernels.
+
+    Raises:
+        DeviceError: A kernel that was asked for by name takes no layer.
+        RecipeError: There is no such kernel.
+    """
+    kernel = contender.kernel
+    execution = execute(network, kernel=kernel, compute=contender.compute)
+    found = dict(execution.kernels)
+    if kernel != "auto" and kernel not in found:
+        skipped = next((choice.skipped.get(kernel, "") for choice in execution.layers.values()), "")
+        raise DeviceError(skipped or f"no layer was executed by {kernel}")
+    return {"kernels": found}
+
+
+def finish(network: nn.Module, contender: Contender) -> Facts:
+    """Set the arithmetic between the layers and the attention, and tell which it is.
+
+    In float32 the attention stays that of torch: any other is not float32.
+    """
+    if contender.compute != "bfloat16":
+        return {"attention": "torch"}
+    _part("compute").lower(network, "bfloat16")
+    return {"attention": str(_part("attention").use_attention(network, contender.attention))}
+
+
+def _part(name: str) -> Any:
+    return importlib.import_module(f"quantlab.kernels.{name}")
+
+
+def seen(layer: nn.Module) -> LayerData:
+    """What calibration might have seen at the input of a layer."""
+    width = int(layer.weight.shape[1])  # type: ignore[index]
+    rows = torch.randn(ROWS, width, generator=torch.Generator().manual_seed(width))
+    return LayerData(rows, rows.abs().amax(0), np.zeros(ROWS, np.uint8))

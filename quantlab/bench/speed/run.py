@@ -1,0 +1,117 @@
+"""A run: which groups there are, which are measured already, and a process for each of the others. It times nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from quantlab.bench.run import duration
+from quantlab.bench.speed.child import Order
+from quantlab.bench.speed.clock import Timing
+from quantlab.bench.speed.machine import made, processor, slug
+from quantlab.bench.speed.plan import PROFILE, Group, peer_of
+from quantlab.bench.speed.records import Line, Record, path_of, read, write
+
+Tell = Callable[[str], None]
+SECONDS = {"linear": 6.0, "block": 25.0, "forward": 150.0, "memory": 0.0, PROFILE: 0.0}
+"""Of measuring, by level; a round more is begun only where it fits."""
+QUICK = 0.15
+"""Of those seconds, when it must be quick."""
+LIMIT = 1800.0
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        groups: In order.
+        folder: Of records and results.
+        rows: Beginnings of the names of contenders; empty: all.
+        peers: Libraries that take part; None: all.
+        quick: Fewer rounds.
+        fresh: Measure again what was measured.
+        command: As it was typed.
+    """
+
+    groups: tuple[Group, ...]
+    folder: Path
+    rows: tuple[str, ...] = ()
+    peers: tuple[str, ...] | None = None
+    quick: bool = False
+    fresh: bool = False
+    command: str = ""
+
+    def order(self, group: Group) -> Order:
+        """What a process is told to measure."""
+        seconds = SECONDS[group.level] * (QUICK if self.quick else 1.0)
+        path = path_of(self.folder, slug(processor()), group)
+        return Order(group, self.rows, self.peers, seconds, self.command, path)
+
+
+def run(request: Request, tell: Tell = lambda _: None) -> str:
+    """Measure every group that is not measured yet, and answer the machine's name among the results.
+
+    A run that was killed goes on where it was: each group is a file of its own, written whole or not at all. A group
+    that was made by other settings or another version of the kernels is measured again.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    orders = [request.order(group) for group in request.groups]
+    todo = [order for order in orders if request.fresh or not _known(order)]
+    tell(f"{len(orders)} groups, {len(orders) - len(todo)} of them measured before")
+    for number, order in enumerate(todo, 1):
+        begun = time.perf_counter()
+        record = measured(order)
+        missing = sum(bool(line.timing.reason) for line in record.lines)
+        text = f"{len(record.lines) - missing} of {len(record.lines)} ways"
+        took = duration(time.perf_counter() - begun)
+        tell(f"[{number}/{len(todo)}] {order.group}: {text} in {took}")
+    return slug(processor())
+
+
+def measured(order: Order) -> Record:
+    """Measure a group in a process of its own.
+
+    Where a process with peers dies it is tried again without them, and what happened is their reason; where it dies
+    without them, it is everybody's.
+    """
+    ended = _process(order)
+    if ended and any(peer_of(contender) for contender in order.contenders):
+        ended = _process(replace(order, crashed=f"the process with all peers in it {ended}"))
+    if ended:
+        lines = tuple(Line(c.name, Timing(reason=f"the process {ended}")) for c in order.contenders)
+        write(Record(order.group, order.digest, lines, made(order.command, order.group.threads)), order.path)
+    found = read(order.path)
+    if found is None:
+        raise RuntimeError(f"{order.path} holds no record")
+    return found
+
+
+def _process(order: Order) -> str:
+    """How it ended, if badly: as "died of signal 11"."""
+    environment = os.environ | dict.fromkeys(THREADS, str(order.group.threads))
+    command = [sys.executable, "-m", "quantlab.bench.speed.child", order.to_json()]
+    try:
+        done = subprocess.run(  # noqa: S603 -- this very program
+            command, env=environment, stdin=subprocess.DEVNULL, check=False, timeout=LIMIT
+        )
+    except subprocess.TimeoutExpired:
+        return f"took longer than {duration(LIMIT)}"
+    if done.returncode < 0:
+        return f"died of signal {-done.returncode}"
+    return f"ended with {done.returncode}" if done.returncode else ""
+
+
+def _known(order: Order) -> bool:
+    found = read(order.path)
+    if found is None or found.digest != order.digest:
+        return False
+    return any(not line.timing.reason for line in found.lines)
