@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from quantlab.errors import CheckpointError, RecipeError
+from quantlab.kernels.attention import use_attention
 from quantlab.kernels.choose import Execution, execute
+from quantlab.kernels.compute import lower
 from quantlab.models import zoo
 from quantlab.models.fingerprint import weights_digest
 from quantlab.models.model import Model
@@ -84,8 +87,10 @@ def load_model(
         return zoo.load_model(path_or_name, device=device, dtype=dtype)
     path, place, precision = Path(path_or_name), zoo.device_of(device), zoo.dtype_of(dtype)
     opened = read_packed(path, verify=verify)
-    opened.network.to(place)
-    execution = execute(opened.network, kernel=kernel, compute=compute)
+    network = opened.network.to(place)
+    execution = execute(network, kernel=kernel, compute=compute)
     model = PackedModel(opened, execution, name=path.name, path=path)
     model.network.compute_dtype = precision
+    lower(network, compute)
+    model.execution = replace(execution, attention=use_attention(network, compute=compute))
     return model

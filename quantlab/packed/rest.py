@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from quantlab.errors import CheckpointError, RecipeError
+from quantlab.kernels.stored import Unpacked, Widened, hang_stored
 from quantlab.models.structure import LAYERS
 from quantlab.numerics.formats import QuantSpec, scale_shape
-from quantlab.numerics.packing import pack, unpack
+from quantlab.numerics.packing import pack
 from quantlab.numerics.ranges import minmax_range
-from quantlab.numerics.rounding import dequantize, quantize
+from quantlab.numerics.rounding import quantize
 from quantlab.packed.layers import decode, dtype_of, encode
 
 RESTS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -28,45 +28,6 @@ GROUP = 128
 EMBEDDING_BITS = 8
 """At least, of parameters that are added instead of multiplied: position embeddings."""
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-
-
-class Widened(nn.Module):
-    """A weight that is stored narrow and read in another dtype, as a parametrization of it.
-
-    Args:
-        dtype: What readers of the weight see; whoever lowers a network's precision may set another.
-    """
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.dtype = dtype
-
-    def forward(self, stored: Tensor) -> Tensor:
-        """The stored numbers in the dtype that is read."""
-        return stored.to(self.dtype)
-
-
-class Unpacked(Widened):
-    """A parameter that is stored as packed codes and worked out at each use, as a parametrization of it.
-
-    Args:
-        spec: Its format.
-        scale: float32, as `quantlab.numerics.formats.scale_shape` of the parameter as a matrix.
-        shape: Of the parameter.
-        dtype: What readers see.
-    """
-
-    scale: Tensor
-
-    def __init__(self, spec: QuantSpec, scale: Tensor, shape: torch.Size, dtype: torch.dtype) -> None:
-        super().__init__(dtype)
-        self.spec, self.shape = spec, shape
-        self.register_buffer("scale", scale)
-
-    def forward(self, stored: Tensor) -> Tensor:
-        """From the codes to the parameter."""
-        codes = unpack(stored, self.spec, self.shape[-1])
-        return dequantize(codes, self.scale, None, self.spec, dtype=self.dtype).reshape(self.shape)
 
 
 def narrow(tensor: Tensor, rest: str) -> Tensor:
@@ -157,7 +118,7 @@ def hang_rounded(
         raise CheckpointError(
             "the codes or scales of a parameter have another shape", remedy="Export the checkpoint again."
         )
-    _parametrize(module, name, packed, Unpacked(spec, scale, shape, dtype_of(record["dtype"])))
+    hang_stored(module, name, packed, Unpacked(spec, scale, shape, dtype_of(record["dtype"])))
 
 
 def hang_kept(module: nn.Module, name: str, stored: Tensor) -> None:
@@ -168,7 +129,7 @@ def hang_kept(module: nn.Module, name: str, stored: Tensor) -> None:
     """
     own = getattr(module, name)
     if stored.dtype != own.dtype and is_matrix(module, name, stored):
-        _parametrize(module, name, stored, Widened(own.dtype))
+        hang_stored(module, name, stored, Widened(own.dtype))
         return
     value = stored.to(own.dtype)
     if name in module._parameters:  # noqa: SLF001 - setattr would not replace a parameter of another kind
@@ -176,9 +137,3 @@ def hang_kept(module: nn.Module, name: str, stored: Tensor) -> None:
         module._parameters[name] = value  # noqa: SLF001
     else:
         module._buffers[name] = value  # noqa: SLF001
-
-
-def _parametrize(module: nn.Module, name: str, stored: Tensor, reader: nn.Module) -> None:
-    module._parameters[name] = nn.Parameter(stored, requires_grad=False)  # noqa: SLF001
-    # unsafe: what is stored and what is read differ in dtype and shape
-    parametrize.register_parametrization(module, name, reader, unsafe=True)

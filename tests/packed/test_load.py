@@ -16,6 +16,7 @@ import quantlab as ql
 from quantlab.errors import CheckpointError, RecipeError, StorageError
 from quantlab.jobs import Job
 from quantlab.kernels.reference import Simulated
+from quantlab.kernels.stored import Widened
 from quantlab.packed.load import PackedModel
 from quantlab.packed.read import read_packed
 
@@ -83,6 +84,26 @@ def test_what_the_recipe_leaves_alone_may_be_stored_in_sixteen_bits_and_the_drif
     assert small.bytes < exact.bytes
     assert small.kept == exact.kept > 0
     assert 0 == exact.drift.outputs < small.drift.outputs < 0.1
+
+
+def test_kept_weights_follow_the_network_into_bfloat16(lab, scene, tmp_path):
+    before, lab.recipe = lab.recipe, ql.Recipe.preset("rtn", weights=8, activations=8)
+    try:
+        lab.export(tmp_path / "out", drift=False)
+    finally:
+        lab.recipe = before
+    exact, low = (
+        ql.load_model(tmp_path / "out", kernel="reference", compute=compute)
+        for compute in ("float32", "bfloat16")
+    )
+    read = {
+        module.dtype
+        for name, module in low.network.named_modules()
+        if isinstance(module, Widened) and name.partition(".")[0] not in low.network.kept_in_float32
+    }
+    assert read == {torch.bfloat16}
+    wanted, found = (model.predict(scene[0].images).points for model in (exact, low))
+    assert 0 < np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()
 
 
 def test_pages_of_the_file_are_shared_and_not_copied(exported):
