@@ -114,6 +114,15 @@ class Simulated(nn.Module):
         """Likewise."""
         return self._dtype if self.is_packed else self.weight.dtype
 
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Work the weight out in ``dtype`` from now on, with a bias of that dtype; what is stored stays if it can."""
+        if self.keep_packed():
+            self._dtype = dtype
+        else:
+            self.weight = self.weight.to(dtype)
+        if self.bias is not None:
+            self.bias = nn.Parameter(self.bias.detach().to(dtype), requires_grad=False)
+
     @property
     def stored_bytes(self) -> int:
         """Memory of the weight as it is stored."""

@@ -20,7 +20,7 @@ class Aggregator(nn.Module):
     """Alternating attention over the frames of a sequence.
 
     Set ``cross_frame`` to False to cut the global blocks down to one frame each: what is lost then is what the
-    network learns from the other frames.
+    network learns from the other frames. ``rotary_dtype`` is that of the rotary tables, None for that of the tokens.
 
     Source:
         Wang et al. 2025 (arXiv:2503.11651), section 3.2.
@@ -33,6 +33,7 @@ class Aggregator(nn.Module):
         super().__init__()
         dim, heads = config.embed_dim, config.num_heads
         self.cross_frame = True
+        self.rotary_dtype: torch.dtype | None = None
         self.patch_size = config.patch_size
         self.head_dim = dim // heads
         self.patch_embed = VisionTransformer(
@@ -75,7 +76,7 @@ class Aggregator(nn.Module):
             width // self.patch_size,
             self.special_tokens,
             self.head_dim,
-            tokens.dtype,
+            self.rotary_dtype or tokens.dtype,
             tokens.device,
         )
         together = self.cross_frame and frames > 1

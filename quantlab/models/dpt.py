@@ -130,7 +130,7 @@ class DPTHead(nn.Module):
             specials: Tokens in front of the patches.
         """
         raw = self.maps(tokens, images, specials)
-        return activate_dense(raw, self.activation or "exp")
+        return activate_dense(raw.float(), self.activation or "exp")
 
     def maps(self, tokens: Mapping[int, Tensor], images: Tensor, specials: int) -> Tensor:
         """The bare maps [B, S, channels, rows, columns], computed at most ``frames_per_chunk`` frames at a time."""

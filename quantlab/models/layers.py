@@ -31,12 +31,17 @@ class AttentionCore(Protocol):
 class LayerNorm(nn.LayerNorm):
     """``nn.LayerNorm`` that stays in float32 under autocast on every device, as CUDA's autocast does.
 
-    CPU autocast would normalise bfloat16 activations in bfloat16; the published mixed precision does not.
+    CPU autocast would normalise bfloat16 activations in bfloat16; the published mixed precision does not. Without
+    autocast the answer has the dtype of ``x``, and the statistics are float32 all the same.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis of ``x``."""
-        return super().forward(x.float() if torch.is_autocast_enabled(x.device.type) else x)
+        if torch.is_autocast_enabled(x.device.type):
+            return super().forward(x.float())
+        if x.is_cuda and self.weight is not None and self.weight.dtype != x.dtype:
+            return super().forward(x.to(self.weight.dtype)).to(x.dtype)  # CUDA mixes no dtypes in a norm
+        return super().forward(x)
 
 
 class LayerScale(nn.Module):
@@ -74,6 +79,7 @@ class Attention(nn.Module):
     where the norms give float32.
 
     Attributes:
+        channels: Of each head.
         core: Stands in for `mix`; None without one.
     """
 
@@ -82,6 +88,7 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int, *, qk_norm: bool = False, narrow_rotary: bool = False) -> None:
         super().__init__()
         self.heads = heads
+        self.channels = dim // heads
         self.narrow_rotary = narrow_rotary
         self.qkv = nn.Linear(dim, 3 * dim)
         self.q_norm: nn.Module = LayerNorm(dim // heads) if qk_norm else nn.Identity()
@@ -91,7 +98,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rotary: RotaryTables | None = None) -> Tensor:
         """Attend among the tokens of ``x`` [batch, tokens, dim]; ``rotary`` holds tables for those tokens."""
         batch, tokens, dim = x.shape
-        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, dim // self.heads)
+        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, self.channels)
         mixed = self.mix(qkv, rotary) if self.core is None else self.core(self, qkv, rotary)
         out: Tensor = self.proj(mixed.reshape(batch, tokens, dim))
         return out

@@ -29,6 +29,7 @@ class Pi3(Reconstruction):
     """
 
     kind = "pi3"
+    kept_in_float32 = ("point_head", "conf_head", "camera_head", "metric_head")
     config: Pi3Config
     image_mean: Tensor
     image_std: Tensor

@@ -100,7 +100,8 @@ class CrossAttention(nn.Module):
             layer(part).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer, part in ((self.q_proj, x), (self.k_proj, y), (self.v_proj, y))
         )
-        mixed = layers.scaled_dot_product_attention(rotate(query, tables[0]), rotate(key, tables[1]), value)
+        query, key = (rotate(x, table).to(value.dtype) for x, table in zip((query, key), tables, strict=True))
+        mixed = layers.scaled_dot_product_attention(query, key, value)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
 

@@ -30,15 +30,20 @@ class Reconstruction(nn.Module):
         kind: The name under which ``build_model`` builds it and FAMILIES reads it.
         config: Its sizes, of a type of its own.
         compute_dtype: float32, or bfloat16 for the published mixed precision.
+        stream_dtype: Of the residual stream and what reads it; float32 unless `quantlab.kernels.compute` lowered it.
+        kept_in_float32: Parts that compute in float32 whatever the stream does.
     """
 
     kind: ClassVar[str]
+    kept_in_float32: ClassVar[tuple[str, ...]] = ()
     config: Any
     compute_dtype: torch.dtype
+    stream_dtype: torch.dtype
 
     def __init__(self) -> None:
         super().__init__()
         self.compute_dtype = torch.float32
+        self.stream_dtype = torch.float32
 
     @property
     def sizes(self) -> Sizes:

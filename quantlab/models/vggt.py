@@ -29,6 +29,7 @@ class VGGT(Reconstruction):
     """
 
     kind = "vggt"
+    kept_in_float32 = ("camera_head", "track_head")
     config: VGGTConfig
 
     def __init__(self, config: VGGTConfig) -> None:
@@ -65,11 +66,14 @@ class VGGT(Reconstruction):
         with precision(device, self.compute_dtype):
             tokens = self.aggregator(images, keep=self._layers_needed(query_points))
         with torch.autocast(device, enabled=False) if self.heads_in_float32 else nullcontext():
-            outputs = self._dense_outputs({index: t.float() for index, t in tokens.items()}, images)
+            outputs = self._dense_outputs(
+                {index: t.to(self.stream_dtype) for index, t in tokens.items()}, images
+            )
         if self.track_head is not None and query_points is not None:
             query = query_points[None] if query_points.dim() == 2 else query_points
             with precision(device, self.compute_dtype):
-                found = self.track_head(tokens, images, self.aggregator.special_tokens, query)
+                wide = {index: t.float() for index, t in tokens.items()}
+                found = self.track_head(wide, images, self.aggregator.special_tokens, query)
             outputs |= dict(zip(("track", "vis", "conf"), found, strict=True))
         return outputs | {"images": images}
 
@@ -77,7 +81,7 @@ class VGGT(Reconstruction):
         outputs: dict[str, Tensor] = {}
         specials = self.aggregator.special_tokens
         if self.camera_head is not None:
-            outputs["pose_enc"] = self.camera_head(tokens[self._last_layer])[-1]
+            outputs["pose_enc"] = self.camera_head(tokens[self._last_layer][:, :, :1].float())[-1]
         for name, head in (("depth", self.depth_head), ("world_points", self.point_head)):
             if head is not None:
                 outputs[name], outputs[f"{name}_conf"] = head(tokens, images, specials)
