@@ -33,6 +33,14 @@ OPEN3D_LIBRARIES = {
 }
 """Shared library to the Debian package that brings it."""
 BUILT_IN_MODELS = ("mini.safetensors", "pi3-mini.safetensors")
+INSTRUCTIONS = {
+    "amx_int8": "AMX int8",
+    "amx_bf16": "AMX bfloat16",
+    "avx512_vnni": "AVX512-VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "avx512_bf16": "AVX512-BF16",
+}
+"""What torch calls them to what people do."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -171,12 +179,41 @@ def _dtype(device: str, dtype: torch.dtype) -> Finding:
 
 
 def _kernels() -> list[Finding]:
-    """Which ways of executing a quantized layer there are; this version simulates in floating point only."""
-    importlib.import_module("quantlab.kernels.reference")
-    integer = Finding(
-        "integer kernels", "absent", "this version simulates quantization; speed is not measured by it"
+    """Which ways of executing a quantized layer there are, on the CPU and on each kind of GPU."""
+    import torch
+
+    from quantlab.kernels.choose import candidates
+    from quantlab.kernels.table import KERNELS
+
+    devices = [torch.device("cpu")] + ([torch.device("cuda")] if torch.cuda.is_available() else [])
+    found = _instructions()
+    for name in dict.fromkeys((*candidates(), *KERNELS)):
+        reasons = {device.type: KERNELS[name].absent(device) for device in devices}
+        present = [kind for kind, reason in reasons.items() if not reason]
+        if present:
+            found.append(Finding(f"kernel {name}", "ok", f"on {' and '.join(present)}"))
+        else:
+            found.append(Finding(f"kernel {name}", "absent", reasons[devices[-1].type]))
+    return found
+
+
+def _instructions() -> list[Finding]:
+    """What the CPU multiplies small numbers with, and the compiler for kernels of our own."""
+    import torch
+
+    from quantlab.kernels import native
+
+    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    known = [label for key, label in INSTRUCTIONS.items() if able.get(key)]
+    level = torch.backends.cpu.get_cpu_capability()
+    cpu = Finding(
+        "cpu instructions", "ok", ", ".join([level, *known]) if known else f"{level}, nothing for integers"
     )
-    return [Finding("reference kernel", "ok", "simulated quantization in floating point"), integer]
+    library = native.library()
+    if library is None:
+        fix = "Not needed; a C compiler (apt-get install gcc) makes the fastest kernels on x86-64 with AVX512-VNNI."
+        return [cpu, Finding("native library", "absent", native.why_absent(), fix)]
+    return [cpu, Finding("native library", "ok", f"compiled here, uses {library.instructions}")]
 
 
 def _models() -> list[Finding]:

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from quantlab import doctor
 from quantlab.cli import UNHEALTHY, cli
 from quantlab.doctor import Finding, examine, healthy
+from quantlab.kernels import native
+from quantlab.kernels.table import KERNELS
 
 
 def test_whatever_is_not_ok_has_a_remedy_or_a_reason() -> None:
@@ -56,6 +58,16 @@ def test_a_check_that_fails_is_a_finding(monkeypatch) -> None:
     assert first.state == "broken"
     assert "the disk sings" in first.detail
     assert second.state == "ok"
+
+
+def test_every_kernel_is_listed_with_the_reason_where_it_is_absent(monkeypatch) -> None:
+    monkeypatch.setenv(native.SWITCH, "0")
+    found = {finding.topic: finding for finding in doctor._kernels()}
+    assert {f"kernel {name}" for name in KERNELS} <= set(found)
+    assert found["kernel reference"].state == "ok"
+    assert found["kernel native"].detail == native.why_absent()
+    assert found["native library"].state == "absent"
+    assert found["native library"].remedy
 
 
 @pytest.mark.parametrize(("state", "code"), [("ok", 0), ("absent", 0), ("broken", UNHEALTHY)])

@@ -14,6 +14,7 @@ from quantlab.errors import NumericError
 from quantlab.kernels.activations import Activations
 from quantlab.kernels.reference import SimulatedLinear
 from quantlab.kernels.table import Kernel
+from quantlab.numerics.rounding import dequantize
 
 ROWS = (1, 37)
 """Token counts that are tried: one, and an odd number beyond any vector's length."""
@@ -34,7 +35,7 @@ class Oracle:
 
     def __init__(self, layer: SimulatedLinear) -> None:
         self.layer = layer
-        self.weight = layer.weight.detach().float()
+        self.weight = _exact_weight(layer)
         self.device = self.weight.device
         generator = torch.Generator().manual_seed(20)
         x = torch.randn(sum(ROWS), layer.in_features, generator=generator)
@@ -62,6 +63,14 @@ class Oracle:
     def tokens(self, count: int) -> Tensor:
         """``count`` rows to measure with."""
         return self.x.repeat(-(-count // len(self.x)), 1)[:count]
+
+
+def _exact_weight(layer: SimulatedLinear) -> Tensor:
+    """What the codes stand for in float32, whatever dtype the layer works its weight out in."""
+    codes = layer.codes()
+    if codes is None or layer.scale is None or layer.spec is None:
+        return layer.weight.detach().float()
+    return dequantize(codes, layer.scale, layer.zero_point, layer.spec)
 
 
 class Checked(NamedTuple):

@@ -14,6 +14,7 @@ from torch import nn
 from quantlab.errors import RecipeError
 from quantlab.kernels import dequantized, fp8, int_mm, native_linear, onednn, zen
 from quantlab.kernels.check import Checked, Oracle, check
+from quantlab.kernels.compensated import Wrapper
 from quantlab.kernels.measure import TOKENS, milliseconds, signature
 from quantlab.kernels.reference import SimulatedLinear
 from quantlab.kernels.table import KERNELS, ON_REQUEST, REFERENCE, Choice, Kernel
@@ -32,7 +33,7 @@ class Execution:
     """How a network is executed.
 
     Attributes:
-        layers: The choice for each quantized Linear, by name.
+        layers: The choice for each quantized Linear, by the name it had in full precision.
         attention: Name of the attention's core.
         compute: What everything else is computed in.
         threads: Of torch, when that was measured.
@@ -97,8 +98,9 @@ def execute(
     places, chosen = Places(network), {}
     for name, layer in list(network.named_modules()):
         if name and isinstance(layer, SimulatedLinear):
-            chosen[name] = choose(layer, kernel=kernel, measure=measure, compute=COMPUTE[compute])
-            places.put(name, KERNELS[chosen[name].kernel].prepare(layer))
+            choice = choose(layer, kernel=kernel, measure=measure, compute=COMPUTE[compute])
+            places.put(name, KERNELS[choice.kernel].prepare(layer))
+            chosen[_own_name(network, name)] = choice
     return Execution(MappingProxyType(chosen), compute=compute, threads=torch.get_num_threads())
 
 
@@ -114,7 +116,7 @@ def choose(
     The layer keeps its codes in place of its weight from now on.
     """
     layer.keep_packed()
-    names = _candidates() if kernel == AUTO else [kernel]
+    names = candidates() if kernel == AUTO else [kernel]
     skipped = {name: why for name in names if (why := _unfit(KERNELS[name], layer))}
     with _trying:
         trial = _Trial(layer, compute, measure=measure and kernel == AUTO)
@@ -127,7 +129,17 @@ def choose(
     return Choice(best, MappingProxyType(skipped | slower), MappingProxyType(times))
 
 
-def _candidates() -> list[str]:
+def _own_name(network: nn.Module, name: str) -> str:
+    """What the layer was called before stand-ins were hung around it or around what holds it."""
+    parts, module = [], network
+    for part in name.split("."):
+        if part != "inner" or not isinstance(module, Wrapper):
+            parts.append(part)
+        module = module.get_submodule(part)
+    return ".".join(parts)
+
+
+def candidates() -> list[str]:
     """The kernels that nobody has to name, the likely ones first: what is hopeless beside them is seen at once."""
     known = [name for name in ORDER if name in KERNELS]
     others = [name for name in KERNELS if name not in {*ORDER, *ON_REQUEST, REFERENCE}]

@@ -132,12 +132,7 @@ def refusal(layer: SimulatedLinear) -> str:
         return "its input is rounded in a way that only the simulation knows"
     if layer.spec.bits == 8 and not layer.spec.symmetric:
         return "8 asymmetric bits less their zero point do not fit into 8 bits"
-    return "it is in float64" if stored_dtype(layer) == torch.float64 else ""
-
-
-def stored_dtype(layer: SimulatedLinear) -> torch.dtype:
-    """The dtype of a layer's weight, which is not unpacked for that."""
-    return layer._dtype if layer.is_packed else layer.weight.dtype  # noqa: SLF001 - nobody else asks
+    return "it is in float64" if layer.weight_dtype == torch.float64 else ""
 
 
 def output_dtype(x: Tensor) -> torch.dtype:

@@ -8,7 +8,6 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor, nn
 
-from quantlab.kernels.coded import stored_dtype
 from quantlab.kernels.reference import SimulatedLinear
 
 TOKENS = 256
@@ -29,7 +28,7 @@ def signature(layer: SimulatedLinear) -> Hashable:
     rank = 0 if layer.down is None else layer.down.shape[1]
     stored = layer.packed if layer.is_packed else layer.weight
     sizes = (layer.in_features, layer.out_features, rank, layer.bias is None)
-    return (*sizes, layer.spec, rounding, transforms, stored_dtype(layer), stored.device)
+    return (*sizes, layer.spec, rounding, transforms, layer.weight_dtype, stored.device)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import nn
 from quantlab.engine.build import build_layer
 from quantlab.engine.settings import LayerSettings
 from quantlab.errors import NumericError
+from quantlab.kernels import choose
 from quantlab.kernels.check import Oracle, check
 from quantlab.kernels.table import KERNELS
 
@@ -160,6 +161,14 @@ def test_bfloat16_networks_grant_their_rounding_to_float32_inputs_too(oracle):
     assert check("half", half, oracle, torch.bfloat16).wrong == ""
 
 
+def test_a_layer_that_works_its_weight_out_in_bfloat16_is_held_to_its_codes(oracle):
+    lowered = copy.deepcopy(oracle.layer)
+    lowered.compute_in(torch.bfloat16)
+    assert check("onednn", KERNELS["onednn"], Oracle(lowered), torch.bfloat16).wrong == ""
+    assert torch.equal(Oracle(lowered).weight, oracle.weight)
+
+
 def test_every_bound_in_the_table_is_finite_and_the_references_is_zero():
+    assert set(choose.ORDER) < set(KERNELS)
     assert KERNELS["reference"].exact == 0
     assert all(0 <= kernel.exact < 1 for kernel in KERNELS.values())

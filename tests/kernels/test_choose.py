@@ -14,6 +14,7 @@ from quantlab.engine.settings import LayerSettings
 from quantlab.errors import RecipeError
 from quantlab.kernels import check, choose
 from quantlab.kernels.choose import execute
+from quantlab.kernels.compensated import Wrapper
 from quantlab.kernels.reference import SimulatedConv2d, SimulatedLinear
 from quantlab.kernels.table import KERNELS, Choice
 
@@ -161,6 +162,15 @@ def test_a_network_computes_the_same_on_any_kernel(kernel):
         execution = execute(network, kernel=kernel)
         torch.testing.assert_close(network(x), before, rtol=1e-4, atol=1e-4)
     assert set(execution.layers) == {"first", "second", "wide"}
+
+
+def test_a_layer_inside_stand_ins_is_reported_by_its_own_name(table):
+    network = nn.ModuleDict(
+        {"attn": Wrapper(nn.ModuleDict({"qkv": Wrapper(quantized(16, 16)), "inner": quantized(16, 16)}))}
+    )
+    execution = execute(network)
+    assert set(execution.layers) == {"attn.qkv", "attn.inner"}
+    assert isinstance(network["attn"].inner["qkv"].inner, Same)
 
 
 def test_a_named_kernel_is_taken_although_it_is_slower_and_what_it_refuses_is_simulated(table):

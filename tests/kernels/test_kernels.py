@@ -208,3 +208,13 @@ def test_fp8_errs_by_a_sixteenth_of_each_factor_at_most():
     assert module(x)[2].isnan().all()
     assert KERNELS["fp8"].absent(CPU)
     assert KERNELS["fp8"].refuses(layer("w4a4"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kernel", ["int_mm", "fp8", "dequantized"])
+def test_on_a_gpu_a_kernel_is_right_too(kernel):
+    device = torch.device("cuda")
+    for name in FORMATS:
+        made = layer(name).to(device)
+        if not KERNELS[kernel].absent(device) and not KERNELS[kernel].refuses(made):
+            assert check(kernel, KERNELS[kernel], Oracle(made)).wrong == "", name
