@@ -56,8 +56,8 @@ class Codes:
 class NativeRounding(nn.Module):
     """Rounds an input as `quantlab.kernels.activations` does, behind the transforms that C knows.
 
-    The codes are those of the reference but for values within 1e-4 of a step of a tie, where a factor in place of a
-    division may decide otherwise. Rows in bfloat16 are transformed in float32 with nothing rounded in between.
+    Without transforms the codes are those of the reference bit for bit; behind them but for values within 1e-4 of a
+    step of a tie. Rows in bfloat16 are transformed in float32 with nothing rounded in between.
 
     Args:
         activations: The rounding.
