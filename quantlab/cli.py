@@ -22,6 +22,7 @@ from quantlab.commands.options import (
     Device,
     Dtype,
     Json,
+    Measure,
     Model,
     Precision,
     Preset,
@@ -101,6 +102,7 @@ def inspect(
     save_profile: Annotated[
         Path | None, typer.Option(help="Keep the profile in this file, to look at elsewhere.")
     ] = None,
+    measure: Measure = False,
     json: Json = None,
 ) -> None:
     """Find the layers with heavy tails, and the branches that suffer under a recipe (rtn W4A4 if none is given)."""
@@ -111,6 +113,7 @@ def inspect(
         SceneChoice(scenes, views, seed),
         RecipeChoice(preset, weights, activations, scope, recipe, seed),
         profiles=verb.ProfileFiles(profile, save_profile),
+        measure=measure,
         json_file=json,
     )
 
@@ -133,6 +136,7 @@ def evaluate(
     icp: Annotated[
         bool, typer.Option("--icp/--no-icp", help="Also score the clouds (accuracy ...), which takes longer.")
     ] = True,
+    measure: Measure = False,
     device: Device = "cpu",
     dtype: Precision = Dtype.float32,
     json: Json = None,
@@ -146,6 +150,7 @@ def evaluate(
         RecipeChoice(preset, weights, activations, scope, recipe, seed),
         calibration=calibration,
         icp=icp,
+        measure=measure,
         json_file=json,
     )
 
@@ -201,6 +206,7 @@ def report(
     recipe: RecipeFile = None,
     note: Annotated[str, typer.Option(help="What you want to say to the reader.")] = "",
     icp: Annotated[bool, typer.Option("--icp", help="Score the clouds too, which takes longer.")] = False,
+    measure: Measure = False,
     device: Device = "cpu",
     dtype: Precision = Dtype.float32,
 ) -> None:
@@ -211,7 +217,7 @@ def report(
         ModelChoice(model, device, dtype.value),
         SceneChoice(scenes, views, seed),
         RecipeChoice(preset, weights, activations, scope, recipe, seed),
-        verb.ReportChoice(out, note=note, icp=icp),
+        verb.ReportChoice(out, note=note, icp=icp, measure=measure),
         ["quantlab", *sys.argv[1:]],
     )
 

@@ -113,7 +113,7 @@ def test_without_a_preset_the_full_precision_model_is_scored(tmp_path: Path) -> 
     written = json.loads(out.read_text())
     assert written["full_precision"]["point_error"] < 1e-6
     assert written["packed_bytes"] == written["full_bytes"]
-    assert "time not measured" in result.output
+    assert "not measured (--measure)" in result.output
     assert "s a scene" not in result.output
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from quantlab import figures
@@ -35,7 +35,7 @@ def map_panel(session: Session) -> str:
     layers = lab.structure.layers
     streams = _streams(view.streams, {layer.stream for layer in layers.values()})
     shown = {name: value for name, value in _severities(session).items() if layers[name].stream in streams}
-    settings = lab.recipe.layers(lab.structure)
+    settings, told = lab.recipe.layers(lab.structure), _told(view.color_by)
     notes = {name: summary(chosen) for name, chosen in settings.items()}
     untouched = {name for name, chosen in settings.items() if not chosen.quantized}
     figure = figures.outlier_map(
@@ -54,9 +54,9 @@ def map_panel(session: Session) -> str:
     return to_json(
         {
             "figure": figure,
-            "worst": _worst(shown, layers),
+            "worst": _worst(shown, layers, told),
             "layers": [
-                [name, short_name(item), shown.get(name), digits(shown[name]) if name in shown else ""]
+                [name, short_name(item), shown.get(name), told(shown[name]) if name in shown else ""]
                 for name, item in layers.items()
                 if item.stream in streams
             ],
@@ -87,14 +87,22 @@ def _severities(session: Session) -> dict[str, float]:
     return figures.severities(by, results.profile, *known)
 
 
-def _worst(shown: Mapping[str, float], layers: Mapping[str, Placed]) -> list[dict[str, Any]]:
+def _told(color_by: str) -> Callable[[float], str]:
+    """How a number of the map is written beside it."""
+    percent = figures.QUANTITIES[color_by].percent
+    return lambda value: f"{digits(100 * value)} %" if percent else digits(value)
+
+
+def _worst(
+    shown: Mapping[str, float], layers: Mapping[str, Placed], told: Callable[[float], str]
+) -> list[dict[str, Any]]:
     """The list beside the map."""
     top = max(shown.values(), default=1.0)
     return [
         {
             "name": name,
             "short": short_name(layers[name]),
-            "value": digits(value),
+            "value": told(value),
             "share": round(value / top, 3),
         }
         for name, value in figures.worst(shown, WORST)

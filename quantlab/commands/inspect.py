@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.commands.console import say, stage, table
+from quantlab.commands.evaluate import measured_on, timed
 from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, called, label
 from quantlab.storage import check_writable, write_json
 
 if TYPE_CHECKING:
     from quantlab.calibration.profile import LayerProfile, Profile, TokenStats
     from quantlab.engine.diagnosis import Diagnosis
+    from quantlab.engine.measurement import Measurement
 
 WORST = 12
 QUANTILES = ("p50", "p90", "p99", "p999", "p9999")
@@ -34,6 +36,7 @@ def run(
     recipe: RecipeChoice,
     *,
     profiles: ProfileFiles = ProfileFiles(),
+    measure: bool = False,
     json_file: Path | None,
 ) -> None:
     """Profile and diagnose the model on the scenes, print the worst layers and branches, write all of them.
@@ -56,28 +59,44 @@ def run(
         say(f"written: {lab.save_profile(profiles.kept)}")
     with stage("diagnose") as job:
         diagnosis = lab.diagnose(job=job)
+    measured = measured_on(lab) if measure else None
     result = {
         "model": shown.name,
         "planted": shown.planted,
         "scenes": list(profile.scenes),
         "recipe": json.loads(chosen.to_json()),
-        "layers": layer_records(profile, diagnosis, lab.plan().quantized),
+        "layers": layer_records(profile, diagnosis, lab.plan().quantized, measured),
+        "measurement": None if measured is None else measured.to_dict(),
         "branches": branch_records(diagnosis, lab.structure.branches),
     }
     if json_file is not None:
         say(f"written: {write_json(json_file, result)}")
     seen = profile.scenes[0] if len(profile.scenes) == 1 else f"{len(profile.scenes)} scenes"
     _print(f"{called(shown)} on {seen}", result, label(chosen))
+    if measured is not None:
+        say(timed(measured))
 
 
-def layer_records(profile: Profile, diagnosis: Diagnosis, quantized: Collection[str]) -> list[dict[str, Any]]:
+def layer_records(
+    profile: Profile, diagnosis: Diagnosis, quantized: Collection[str], measured: Measurement | None = None
+) -> list[dict[str, Any]]:
     """One record a layer, in execution order: its place, the statistics of all its input tokens, and of each kind.
 
-    A layer that the recipe leaves in full precision has no TRE: null.
+    A layer that the recipe leaves in full precision has no TRE: null. One that was timed has its seconds and kernel.
     """
-    return [
+    records = [
         _layer(layer, diagnosis.layers.get(layer.name) if layer.name in quantized else None)
         for layer in profile.layers.values()
+    ]
+    if measured is None:
+        return records
+    return [
+        {
+            **record,
+            "seconds": measured.layers.get(record["name"]),
+            "kernel": measured.chosen.get(record["name"]),
+        }
+        for record in records
     ]
 
 
@@ -111,7 +130,8 @@ def _statistics(stats: TokenStats) -> dict[str, Any]:
 def _print(title: str, result: Mapping[str, Any], recipe: str) -> None:
     # What the recipe rounds comes first: a heavy tail that nothing rounds costs nothing.
     layers = sorted(result["layers"], key=lambda layer: (layer["tre"] is None, -layer["kurtosis"]))[:WORST]
-    columns = ("layer", "kurtosis", "max", "max/p99.9", "TRE", "largest in")
+    is_timed = result["measurement"] is not None
+    columns = ("layer", "kurtosis", "max", "max/p99.9", "TRE", "largest in", *(("ms",) if is_timed else ()))
     rows = [
         (
             layer["name"],
@@ -120,6 +140,7 @@ def _print(title: str, result: Mapping[str, Any], recipe: str) -> None:
             layer["max_p999"],
             layer["tre"] or None,
             _largest_kind(layer),
+            *((None if layer["seconds"] is None else 1e3 * layer["seconds"],) if is_timed else ()),
         )
         for layer in layers
     ]

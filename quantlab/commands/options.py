@@ -46,3 +46,6 @@ RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="A recipe file
 Precision = Annotated[Dtype, typer.Option(help="Arithmetic of the network.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the whole result to this file.")]
+Measure = Annotated[
+    bool, typer.Option("--measure", help="Execute the recipe with real kernels, and time the first scene.")
+]

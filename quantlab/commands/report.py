@@ -20,6 +20,7 @@ class ReportChoice:
     points: int = POINTS
     note: str = ""
     icp: bool = False
+    measure: bool = False
     calibration: str | None = None
 
 
@@ -56,6 +57,7 @@ def run(
             points=chosen.points,
             note=chosen.note,
             icp=chosen.icp,
+            measure=chosen.measure,
             command=shlex.join(typed),
             job=job,
         )

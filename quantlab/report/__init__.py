@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantlab.jobs import Job
 from quantlab.report.page import POINTS, render, write
@@ -32,10 +32,13 @@ class _Report(ModuleType):
         points: int = POINTS,
         note: str = "",
         icp: bool = False,
+        measure: bool = False,
         job: Job | None = None,
     ) -> Path:
         """See `write`."""
-        return write(lab, path, scene=scene, points=points, note=note, icp=icp, job=job)
+        chosen: dict[str, Any] = {"scene": scene, "points": points, "note": note}
+        chosen |= {"icp": icp, "measure": measure}
+        return write(lab, path, job=job, **chosen)
 
 
 sys.modules[__name__].__class__ = _Report

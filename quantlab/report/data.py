@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from quantlab.engine.comparison import Comparison
     from quantlab.engine.diagnosis import Diagnosis
     from quantlab.engine.evaluation import Evaluation
+    from quantlab.engine.measurement import Measurement
     from quantlab.engine.views import LayerView
     from quantlab.lab import Lab
     from quantlab.models.structure import LayerInfo
@@ -41,6 +42,7 @@ class ReportData:
         profile: Tails of their inputs.
         diagnosis: Their errors.
         evaluation: What the recipe costs.
+        measurement: What executing it takes; None: not measured.
         scene: Name of the scene in 3D.
         comparison: Its two clouds; None where there are none.
         clouds: The same as the viewer takes them.
@@ -59,6 +61,7 @@ class ReportData:
     profile: Profile
     diagnosis: Diagnosis
     evaluation: Evaluation
+    measurement: Measurement | None
     scene: str
     comparison: Comparison | None
     clouds: bytes
@@ -76,6 +79,7 @@ def gather(
     note: str = "",
     command: str = "",
     icp: bool = False,
+    measure: bool = False,
     job: Job | None = None,
 ) -> ReportData:
     """Measure what was not measured yet, under the recipe in force.
@@ -87,6 +91,7 @@ def gather(
         note: What the author says.
         command: What was typed.
         icp: Score the clouds too (accuracy, completeness, normal consistency).
+        measure: Execute the recipe and time it; off: only where the lab has done so.
         job: Follows and stops it.
 
     Raises:
@@ -99,7 +104,9 @@ def gather(
     profile = lab.profile(job=between(job, 0.0, 0.4))
     diagnosis = lab.diagnose(job=between(job, 0.4, 0.7))
     evaluation = lab.evaluate(job=between(job, 0.7, 0.85), icp=icp)
-    comparison, no_clouds = _compare(lab, scene, between(job, 0.85, 0.9))
+    comparison, no_clouds = _compare(lab, scene, between(job, 0.85, 0.88))
+    timing = between(job, 0.88, 0.9)
+    measurement = lab.measure(scene, job=timing) if measure else lab.measured(scene)
     worst = _worst(lab, profile, diagnosis, between(job, 0.9, 1.0))
     _require_same(lab, recipe)
     return ReportData(
@@ -112,6 +119,7 @@ def gather(
         profile=profile,
         diagnosis=diagnosis,
         evaluation=evaluation,
+        measurement=measurement,
         scene=named,
         comparison=comparison,
         clouds=b"" if comparison is None else _pack(comparison, named, points),

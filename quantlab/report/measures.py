@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from quantlab.figures.readable import duration, short, size
+from quantlab.figures.readable import short, size
 from quantlab.figures.theme import PAGE, Figure, axis, layout, titled
 from quantlab.report.data import ReportData
 from quantlab.report.markup import Child, Markup, tag
@@ -109,7 +109,7 @@ def numbers_section(data: ReportData) -> Part:
             _row(measure.label, measure.help, measure.told(now), tag("span", "the reference", class_="none"))
         )
         sheet.append([measure.label + measure.unit, "full precision", now, None])
-    rows += [("cost",), _size(data), *_times(data)]
+    rows += [("cost",), _size(data)]
     sheet.append(["size in bytes", "", evaluation.packed_bytes, evaluation.full_bytes])
     columns = ("number", "this recipe", "full precision", "change", "what it says")
     body = exported(
@@ -146,23 +146,6 @@ def _size(data: ReportData) -> Row:
         before,
         change,
     )
-
-
-def _times(data: ReportData) -> list[Row]:
-    absent, evaluation = number(None), data.evaluation
-    forward = absent if evaluation.replayed else tag("span", " ".join(duration(evaluation.seconds)))
-    why = " Blocks were answered from memory, so no time is stated." if evaluation.replayed else ""
-    simulated = f"Of one scene; slower than integer execution will be.{why}"
-    return [
-        _row(
-            "latency",
-            "Needs integer kernels, which this version has not: it simulates rounding.",
-            absent,
-            absent,
-        ),
-        _row("simulated forward", simulated, forward, absent),
-        _row("peak memory", "Of a packed network while it runs.", absent, absent),
-    ]
 
 
 def _change(now: float | None, full: float | None) -> Markup | None:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantlab.errors import StorageError
 from quantlab.jobs import Job
@@ -15,6 +15,7 @@ from quantlab.report.markup import Markup, json_block, raw, tag
 from quantlab.report.measures import numbers_section, scenes_section
 from quantlab.report.network import edges, network_section, worst_section
 from quantlab.report.sections import clouds_section, header, provenance_section, recipe_section, title
+from quantlab.report.speed import speed_section
 from quantlab.report.style import css
 from quantlab.storage import atomic_write, check_writable
 from quantlab.viewer.embed import esm_path
@@ -27,6 +28,7 @@ ENDINGS = (".html", ".htm")
 SECTIONS = {
     "clouds": ("Clouds", clouds_section),
     "numbers": ("Numbers", numbers_section),
+    "speed": ("Speed", speed_section),
     "scenes": ("Scenes", scenes_section),
     "network": ("Network", network_section),
     "worst": ("Worst layers", worst_section),
@@ -44,6 +46,7 @@ def write(
     points: int = POINTS,
     note: str = "",
     icp: bool = False,
+    measure: bool = False,
     command: str = "",
     job: Job | None = None,
 ) -> Path:
@@ -58,6 +61,7 @@ def write(
         points: Of each cloud, at most; 200 000 make about 6 MB.
         note: What you want to say to the reader, as plain text.
         icp: Score the clouds too, which takes seconds a scene.
+        measure: Execute the recipe and time it, which takes some passes; off: only where the lab has done so.
         command: How the report came about, for its last section.
         job: Follows and stops it.
 
@@ -67,9 +71,8 @@ def write(
         JobCancelledError: The job was cancelled; nothing is written.
     """
     target = checked(path)
-    return atomic_write(
-        target, render(lab, scene=scene, points=points, note=note, icp=icp, command=command, job=job)
-    )
+    chosen = {"scene": scene, "note": note, "icp": icp, "measure": measure, "command": command}
+    return atomic_write(target, render(lab, points=points, job=job, **chosen))
 
 
 def checked(path: str | Path) -> Path:
@@ -85,18 +88,9 @@ def checked(path: str | Path) -> Path:
     return target
 
 
-def render(
-    lab: Lab,
-    *,
-    job: Job | None = None,
-    points: int = POINTS,
-    scene: int = 0,
-    note: str = "",
-    icp: bool = False,
-    command: str = "",
-) -> bytes:
+def render(lab: Lab, *, points: int = POINTS, job: Job | None = None, **chosen: Any) -> bytes:
     """The report as the bytes of an HTML file; see `write`."""
-    return page(gather(lab, points=points, scene=scene, note=note, icp=icp, command=command, job=job))
+    return page(gather(lab, points=points, job=job, **chosen))
 
 
 def page(data: ReportData) -> bytes:

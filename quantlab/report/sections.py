@@ -26,9 +26,8 @@ def recipe_label(data: ReportData) -> str:
 
 def header(data: ReportData, links: list[tuple[str, str]]) -> Markup:
     """Title, what was reported, the strip of numbers, and where to go."""
-    strip = numbers(
-        data.evaluation, None, sizes=(data.evaluation.packed_bytes, data.evaluation.full_bytes), stale=False
-    )
+    sizes = (data.evaluation.packed_bytes, data.evaluation.full_bytes)
+    strip = numbers(data.evaluation, None, sizes=sizes, stale=False, measured=(data.measurement, None))
     tiles = [
         tag(
             "div",

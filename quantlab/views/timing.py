@@ -40,7 +40,7 @@ def forward_tile(
     if measured is None:
         simulated = evaluation is not None and not evaluation.replayed
         told = " ".join(duration(evaluation.seconds)) if simulated and evaluation is not None else ""
-        base = f"simulated {told}" if told else "" if evaluation is None else "simulated"
+        base = f"simulated {told}" if told else ""
         return tile | {"base": base, "help": ASK, "ask": {"do": "measure", "label": "Measure"}}
     value, unit = duration(measured.seconds)
     note = "" if before is None else f"was {' '.join(duration(before.seconds))}"
@@ -87,13 +87,13 @@ def explained(measured: Measurement) -> str:
 
 
 def layer_time(measured: Measurement | None, name: str) -> str:
-    """A layer's part of the forward pass: "0.52 ms, 1.3 % of the forward, native"; "" where it was not timed."""
+    """A layer's part of the forward pass: "0.52 ms (1.3 %) by native"; "" where it was not timed."""
     share = None if measured is None else measured.shares.get(name)
     if measured is None or share is None:
         return ""
     by = measured.chosen.get(name)
-    told = f"{short(1e3 * measured.layers[name])} ms, {short(100 * share, 2)} % of the forward"
-    return f"{told}, {by}" if by else told
+    told = f"{short(1e3 * measured.layers[name], 2)} ms ({short(100 * share, 2)} %)"
+    return f"{told} by {by}" if by else told
 
 
 def _bytes(count: int) -> str:

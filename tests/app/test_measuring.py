@@ -38,7 +38,7 @@ def test_nothing_is_executed_before_somebody_asks_and_then_once(opened):
     assert "measure" not in opened.lab.calls
     parts = act(opened, do="measure")
     assert (forward(parts)["value"], forward(parts)["unit"]) == ("41", "ms")
-    assert "1.2 % of the forward, native" in json.loads(parts["layer"])["facts"]
+    assert "0.5 ms (1.2 %) by native" in json.loads(parts["layer"])["facts"]
     act(opened, do="measure")
     assert opened.lab.calls.count("measure") == 1
 

@@ -14,6 +14,7 @@ from torch import nn
 
 import quantlab as ql
 from quantlab.engine.comparison import pair
+from quantlab.engine.measurement import Measurement
 from quantlab.models.fingerprint import fingerprint
 from quantlab.models.prediction import Prediction
 from quantlab.report.data import gather
@@ -199,3 +200,41 @@ def test_the_bundle_of_the_viewer_is_taken_whole_and_offers_mount() -> None:
     assert "export{" not in script.replace(" ", "")[-5000:]
     assert re.search(r"\nconst mount = [\w$]+;\n", script)
     assert "</script" not in script
+
+
+def test_a_measured_execution_is_told_with_machine_date_kernels_and_the_slowest_layers(data, read) -> None:
+    names = [layer.name for layer in data.layers]
+    measurement = Measurement(
+        seconds=0.04,
+        full_seconds=0.08,
+        mixed_seconds=0.06,
+        runs=5,
+        bytes=2_000_000,
+        full_bytes=8_000_000,
+        peak_bytes=1_000_000,
+        kernels={"native": len(names)},
+        chosen=dict.fromkeys(names, "native"),
+        layers={name: 0.001 * (place + 1) for place, name in enumerate(names)},
+        machine="a machine <of tests>",
+        date="2026-01-02T03:04:05+00:00",
+        scene="room",
+        threads=2,
+    )
+    html = page(replace(data, measurement=measurement)).decode()
+    said = read(html).said
+    for told in (
+        "a machine <of tests>, 2 threads, 2026-01-02 03:04:05 UTC",
+        f"native × {len(names)}",
+        "2× faster",
+    ):
+        assert told in said
+    rows = {
+        name: row
+        for row in html.split("<tr>")
+        for name in ("latency", "peak memory")
+        if f"<span>{name}<" in row
+    }
+    assert "40 ms" in rows["latency"]
+    assert "80 ms" in rows["latency"]
+    assert "3 MB" in rows["peak memory"]
+    assert said.count("not measured") < read(page(data).decode()).said.count("not measured")

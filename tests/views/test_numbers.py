@@ -72,7 +72,7 @@ def test_without_a_truth_the_scores_are_those_against_full_precision_and_say_so(
 
 
 def test_a_time_of_the_simulation_is_no_latency_and_not_stated_where_blocks_were_answered_from_memory():
-    for now, base in ((evaluation(), "simulated 40 ms"), (replace(evaluation(), replayed=3), "simulated")):
+    for now, base in ((evaluation(), "simulated 40 ms"), (replace(evaluation(), replayed=3), "")):
         tile = tiles(now)["forward"]
         assert (tile["value"], tile["note"], tile["base"]) == ("", "not measured", base)
         assert tile["ask"]["do"] == "measure"
@@ -96,8 +96,8 @@ def test_the_former_time_is_shown_after_a_change_and_what_was_timed_before_is_no
 
 
 def test_a_layer_is_told_its_time_its_part_and_its_kernel():
-    assert layer_time(measurement(0.04), "a") == "10 ms, 25 % of the forward, native"
-    assert layer_time(measurement(0.04), "kept") == "4 ms, 10 % of the forward"
+    assert layer_time(measurement(0.04), "a") == "10 ms (25 %) by native"
+    assert layer_time(measurement(0.04), "kept") == "4 ms (10 %)"
     assert layer_time(measurement(0.04), "never called") == layer_time(None, "a") == ""
 
 

@@ -63,7 +63,8 @@ export function mountMap(host, { config, send }) {
     const suspects = value.color_by === "blame" && !found ? value.blame : null;
     blame.show(suspects, value.selected);
     list.hidden = Boolean(suspects);
-    const all = suspects ? "Blame: what restoring one repairs" : "Worst layers by ";
+    const ranked = value.color_by === "time" ? "Slowest layers by " : "Worst layers by ";
+    const all = suspects ? "Blame: what restoring one repairs" : ranked;
     setText(measure, suspects ? "" : value.quantities.find((item) => item.id === value.color_by)?.label);
     setText(heading, found ? `${found.length} of ${value.layers.length} layers by ` : all);
     setText(note, found && !found.length ? "No layer shown here is called so." : value.message);

@@ -46,10 +46,9 @@ export function mountSettings(host, { send }) {
     keep: keep.label,
   };
   host.append(
-    make("div", { class: "ql-settings-name" }, title, summary),
+    make("div", { class: "ql-settings-name" }, title, summary, simulated),
     ...Object.values(fields),
     more.button,
-    simulated,
     make("span", { class: "ql-spring" }),
     make(
       "span",
@@ -66,10 +65,12 @@ export function mountSettings(host, { send }) {
     setText(summary, value.summary);
     summary.title = value.summary;
     simulated.hidden = !value.simulated;
+    summary.hidden = Boolean(value.simulated);
     if (value.simulated) {
-      nearest = value.simulated.changes;
-      setText(simulated, `simulated: use ${value.simulated.words}`);
-      simulated.title = `No kernel multiplies integers here: ${value.simulated.reason}. Click for the nearest that runs fast: ${value.simulated.words}.`;
+      const { changes, reason, words } = value.simulated;
+      nearest = changes;
+      setText(simulated, `simulated: use ${words}`);
+      simulated.title = `${value.summary}: no kernel multiplies its integers, as ${reason}. Click for the nearest that runs fast, ${words}.`;
     }
     for (const [name, choice] of Object.entries(controls)) show(choice, name, value);
     for (const [name, element] of Object.entries(fields)) element.title = value.help[name] ?? "";
