@@ -96,6 +96,18 @@ class NativeLinear(nn.Module):
             out += (rows @ self.down.to(dtype)) @ self.up.to(dtype)
         return out.to(output_dtype(x)).reshape(*x.shape[:-1], self.out_features)
 
+    def absorb_gelu(self) -> bool:
+        """Take the exact GELU of the input from now on, in the pass that rounds it.
+
+        Returns:
+            Whether that was possible: not where torch reads the input before.
+        """
+        whole = self.rounding.fixed is None and self.rounding.spec.granularity == "tensor"
+        if len(self.transforms) or self.down is not None or whole:
+            return False
+        self.rounding.gelu = True
+        return True
+
     def multiply(self, codes: Codes, out: Tensor) -> None:
         """Fill ``out`` ``[rows, out]``, float32 or bfloat16, contiguous."""
         rows, columns = out.shape

@@ -29,7 +29,7 @@ class Rows(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("x", "tiles", "scale", "zero", "factors", "mixed")),
-        *((name, ctypes.c_int64) for name in ("rows", "depth", "passes", "dtype", "fixed")),
+        *((name, ctypes.c_int64) for name in ("rows", "depth", "passes", "dtype", "gelu", "fixed")),
         *((name, ctypes.c_float) for name in ("fixed_scale", "fixed_zero", "low", "high", "clip")),
     )
 
@@ -63,6 +63,9 @@ class NativeRounding(nn.Module):
         activations: The rounding.
         transforms: Of those that `knows` affirms, in this order.
         width: Of the input.
+
+    Attributes:
+        gelu: Whether the exact GELU of the input takes its place first, in float32, within 1e-6.
     """
 
     factors: Tensor
@@ -79,7 +82,7 @@ class NativeRounding(nn.Module):
         factors, mixed = passes(transforms, width)
         self.register_buffer("factors", factors, persistent=False)
         self.register_buffer("mixed", mixed, persistent=False)
-        self.clip, self.fixed = 1.0, None
+        self.clip, self.fixed, self.gelu = 1.0, None, False
         if isinstance(activations, StaticActivations):
             self.fixed = _numbers(Range(activations.scale, activations.zero_point))
         else:
@@ -98,7 +101,8 @@ class NativeRounding(nn.Module):
         fixed = self._fixed(x)
         task = Rows(
             *map(address, (x, tiles, scale, zero, self.factors, self.mixed)),
-            *(count, self.width, len(self.mixed), x.dtype == torch.bfloat16, fixed is not None),
+            *(count, self.width, len(self.mixed), x.dtype == torch.bfloat16),
+            *(self.gelu, fixed is not None),
             *(fixed or (0.0, 0.0)),
             *(self.spec.low, self.spec.high, self.clip),
         )

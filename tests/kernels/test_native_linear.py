@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from quantlab.errors import NumericError
 from quantlab.kernels import native
 from quantlab.kernels.activations import DynamicActivations, StaticActivations, TwinActivations
+from quantlab.kernels.native_fusion import fuse_gelu
 from quantlab.kernels.native_linear import NativeLinear, refusal
 from quantlab.kernels.native_rows import NativeRounding
 from quantlab.kernels.reference import SimulatedLinear
 from quantlab.methods.regular_hadamard import RegularHadamard
 from quantlab.methods.rotation import HadamardRotation
 from quantlab.methods.smoothing import Smoothing
+from quantlab.models.layers import MLP
 from quantlab.numerics.formats import QuantSpec
 from quantlab.numerics.ranges import Range, minmax_range
 from quantlab.numerics.rounding import dequantize, fake_quantize, quantize
@@ -203,6 +205,47 @@ def test_smoothing_and_rotation_are_those_of_torch_in_any_order(switch, width):
         assert torch.allclose(codes.scale, scale, rtol=2e-6)
         steps = exact / scale.double()[:, None]
         assert float(((codes.rows(width).double() - 128) - steps).abs().max()) <= 0.5 + TIE
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_a_gelu_that_was_taken_in_is_exact(switch, dtype):
+    values = torch.cat(
+        [torch.linspace(-12, 12, 4001), torch.tensor([0.0, 1e-30, -1e-30, 1e30, -1e30, 3e38, -3e38])]
+    )
+    x = values[:, None].expand(-1, 2).to(dtype).contiguous()
+    exact = torch.nn.functional.gelu(x.double())[:, 0]
+    rounding = NativeRounding(DynamicActivations(token(8), "layer"), (), 2)
+    rounding.gelu = True
+    codes = rounding(x)
+    got = (codes.rows(2).double()[:, 0] - 128) * codes.scale.double()
+    assert float(((got - exact) / exact.abs().clamp(min=1)).abs().max()) < 5e-7
+
+
+@pytest.mark.parametrize("rotated", [True, False])
+@torch.inference_mode()
+def test_an_mlp_answers_the_same_with_its_gelu_inside_its_second_layer(switch, rotated):
+    transforms = (HadamardRotation(64, 1),) if rotated else ()
+    mlp = MLP(32, 64, 24).eval()
+    mlp.fc2 = NativeLinear(rounded(24, 64, QuantSpec(8), transforms=transforms))
+    x = torch.randn(50, 32)
+    before = mlp(x)
+    assert fuse_gelu(mlp) == 1
+    assert isinstance(mlp.act, torch.nn.Identity)
+    assert fuse_gelu(mlp) == 0
+    share = (mlp(x) - before).abs().amax(dim=1) / before.abs().amax(dim=1)
+    assert float((share < 1e-5).float().mean()) > 0.9  # but for codes next to ties
+    assert float(share.max()) < 0.05
+
+
+def test_a_gelu_stays_where_torch_reads_the_input_first():
+    branch = torch.randn(64, 3), torch.randn(3, 24)
+    whole = DynamicActivations(QuantSpec(8, granularity="tensor"), "layer")
+    for changes in ({"low_rank": branch}, {"transforms": (RegularHadamard(16),)}, {"activations": whole}):
+        mlp = MLP(32, 64, 24)
+        mlp.fc2 = NativeLinear(rounded(24, 64, QuantSpec(8), **changes))
+        assert fuse_gelu(mlp) == 0
+        assert isinstance(mlp.act, torch.nn.GELU)
 
 
 @torch.inference_mode()

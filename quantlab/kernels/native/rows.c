@@ -17,6 +17,7 @@ struct rows {
     const int64_t *mixed;      /* [passes]: how many neighbours it mixes, a power of two from 1 */
     int64_t rows, depth, passes;
     int64_t dtype;             /* of x */
+    int64_t gelu;              /* 1: the exact GELU of x takes its place */
     int64_t fixed;             /* 1: scale and zero are given by fixed_scale and fixed_zero */
     float fixed_scale, fixed_zero;
     float low, high;           /* codes, before 128 is added */
@@ -89,11 +90,45 @@ static inline __m512i magnitude(__m512 x) {
     return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
 }
 
+/* e^x for x up to 0: a power of two times a polynomial on [-ln 2 / 2, ln 2 / 2]. */
+static inline __m512 exponential(__m512 x) {
+    x = _mm512_max_ps(x, _mm512_set1_ps(-100.0f));
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+    __m512 y = _mm512_set1_ps(1.0f / 720.0f);
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f / 120.0f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f / 24.0f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f / 6.0f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(0.5f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(_mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f)), n);
+}
+
+/* x times the normal distribution function, whose error is below 1e-7: Abramowitz and Stegun, 7.1.26. */
+static inline __m512 gelu(__m512 x) {
+    const __m512 one = _mm512_set1_ps(1.0f), size = _mm512_abs_ps(x);
+    const __m512 d = _mm512_fmadd_ps(size, _mm512_set1_ps(0.3275911f * 0.70710678f), one);
+    const __m512 guess = _mm512_rcp14_ps(d);
+    const __m512 t = _mm512_mul_ps(guess, _mm512_fnmadd_ps(d, guess, _mm512_set1_ps(2.0f)));
+    __m512 y = _mm512_set1_ps(0.5f * 1.061405429f);
+    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(-0.5f * 1.453152027f));
+    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.5f * 1.421413741f));
+    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(-0.5f * 0.284496736f));
+    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.5f * 0.254829592f));
+    const __m512 square = _mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.5f));
+    const __m512 tail = _mm512_mul_ps(_mm512_mul_ps(y, t), exponential(square));
+    const __mmask16 positive = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ);
+    return _mm512_mul_ps(x, _mm512_mask_sub_ps(tail, positive, one, tail));
+}
+
 /* The values that a pass starts from, times its factors. */
 static inline __m512 started(const struct rows *p, int64_t index, int64_t pass, const float *row, int64_t k,
                              __mmask16 mask) {
-    const __m512 x = pass == 0 ? load_float(p->x, index * p->depth + k, (enum dtype)p->dtype, mask)
-                               : _mm512_maskz_loadu_ps(mask, row + k);
+    __m512 x = pass == 0 ? load_float(p->x, index * p->depth + k, (enum dtype)p->dtype, mask)
+                         : _mm512_maskz_loadu_ps(mask, row + k);
+    if (pass == 0 && p->gelu)
+        x = gelu(x);
     return p->passes ? _mm512_mul_ps(x, _mm512_maskz_loadu_ps(mask, p->factors + pass * p->depth + k)) : x;
 }
 
