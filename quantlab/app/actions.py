@@ -6,7 +6,18 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from quantlab.app import blaming, changing, clouds, deciding, export, looking, measuring, selecting, table
+from quantlab.app import (
+    blaming,
+    changing,
+    clouds,
+    deciding,
+    export,
+    exporting,
+    looking,
+    measuring,
+    selecting,
+    table,
+)
 from quantlab.app.changing import Message, Verb, edit_table, replace_recipe
 from quantlab.app.looking import select
 from quantlab.app.measure import measure_change, panels
@@ -26,7 +37,7 @@ from quantlab.jobs import Job
 if TYPE_CHECKING:
     from quantlab.scenes.scene import Scene
 
-PANELS = (blaming, changing, clouds, deciding, export, looking, measuring, selecting)
+PANELS = (blaming, changing, clouds, deciding, export, exporting, looking, measuring, selecting)
 """Modules whose ``VERBS`` say what a message ``{"do": verb, ...}`` of the page does."""
 
 

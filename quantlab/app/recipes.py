@@ -37,8 +37,16 @@ def recipe_panel(session: Session) -> dict[str, Any]:
         "model": Path(session.model).name,
         "scene": session.scene,
         "steps": len(lab.history),
+        "exported": session.exported,
+        "export_name": _export_name(session, recipe),
         "profiled": session.results.profile is not None,
     }
+
+
+def _export_name(session: Session, recipe: Recipe) -> str:
+    """What a folder of the model is called, unless a person says otherwise."""
+    bits = [recipe.defaults.get(name, 16) for name in ("weights", "activations")]
+    return file_name(Path(session.model).stem, recipe.name, f"W{bits[0]}A{bits[1]}", ending="")
 
 
 def _link(session: Session, recipe: Recipe, scene: str) -> tuple[str, str]:

@@ -65,6 +65,7 @@ class Session:
         pooling, blaming, searching: The jobs that last looked at the pool, for the layers that damage a region, and
             for the bits of every layer.
         message: What went wrong last, for the person; "" for nothing.
+        exported: Where the model was last written, what is said of it, and the code that runs it.
         shown: The pairs of clouds that were prepared to be shown of late, the last one first.
     """
 
@@ -88,6 +89,7 @@ class Session:
         self._clouds: Kept[bytes] = Kept(MOST_CLOUDS)
         self._files: Kept[File] = Kept(MOST_FILES)
         self.shown: tuple[Shown, ...] = ()
+        self.exported: dict[str, str] = {}
 
     def open_lab(self) -> Lab:
         """The lab.

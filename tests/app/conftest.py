@@ -273,6 +273,12 @@ class FakeLab:
     def measured(self, scene=0, *, recipe=None):
         return self.timed.get(recipe or self.recipe)
 
+    def export(self, folder, *, job=None):
+        self._work("export", job)
+        folder.mkdir()
+        drift = SimpleNamespace(outputs=1e-6)
+        return SimpleNamespace(folder=folder, bytes=1_000_000, full_bytes=7_000_000, drift=drift)
+
     def use_profile(self, profile):
         self.calls.append("use_profile")
 

@@ -288,3 +288,40 @@ def test_a_report_waits_for_what_runs_and_says_what_went_wrong(open_bench, monke
     told = shown(bench.actions.act("page", {"do": "take_report"}))
     assert "download" not in told.get("recipe", {})
     assert told["status"]["message"]["problem"] == "The viewer is missing"
+
+
+# -- the model in a folder ---------------------------------------------------------------------------------------------
+
+
+def test_the_model_is_written_under_its_name_and_the_page_says_how_to_run_it(
+    open_bench, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("QUANTLAB_EXPORTS", str(tmp_path / "out"))
+    bench = open_bench()
+    bench.session.show(tab="recipe")
+    parts = shown(bench.actions.act("page", {"do": "export", "target": "packed", "name": "first try"}))
+    told = parts["recipe"]["exported"]
+    assert told["code"] == f'model = ql.load_model("{tmp_path / "out" / "first-try"}")'
+    assert told["about"].startswith("1 MB, 7× smaller than float32")
+    assert (tmp_path / "out" / "first-try").is_dir()
+    assert parts["recipe"]["export_name"] == "mini-rtn-W4A4"
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "..", "", "a\0b", "C:\\evil", 7])
+def test_no_name_leaves_the_folder_of_exports(open_bench, monkeypatch, tmp_path, name):
+    monkeypatch.setenv("QUANTLAB_EXPORTS", str(tmp_path / "out"))
+    bench = open_bench()
+    shown(bench.actions.act("page", {"do": "export", "target": "packed", "name": name}))
+    assert [path.parent for path in tmp_path.rglob("*") if path.is_dir()].count(tmp_path / "out") == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_a_target_that_is_none_does_nothing_and_a_refusal_is_said(open_bench, monkeypatch, tmp_path):
+    monkeypatch.setenv("QUANTLAB_EXPORTS", str(tmp_path / "out"))
+    bench = open_bench(
+        fails="export", error=StorageError("something stands there", remedy="Choose another name.")
+    )
+    assert shown(bench.actions.act("page", {"do": "export", "target": "rm -rf", "name": "x"})) == {}
+    parts = shown(bench.actions.act("page", {"do": "export", "target": "packed", "name": "x"}))
+    assert parts["status"]["message"]["problem"] == "Something stands there"
+    assert bench.session.exported == {}

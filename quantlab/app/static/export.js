@@ -6,6 +6,10 @@ export function mountExport(send, told) {
   let value = {};
   const text = (kind, ending, type) => () => saveText(value[kind], `${value.stem}.${ending}`, type);
   const what = {};
+  const name = make("input", { type: "text", class: "ql-export-name", maxlength: 80, spellcheck: "false", "aria-label": "Name of the folder", title: "Name of the folder it is written to" });
+  const write = (target) => () => send({ do: "export", target, name: name.value });
+  const written = wrote(told);
+  let offered = "";
   const row = (name, title, ...buttons) => {
     what[name] = make("span", { class: "ql-quiet" });
     return make("li", {}, make("strong", {}, title), what[name], make("span", { class: "ql-taken" }, ...buttons));
@@ -21,6 +25,15 @@ export function mountExport(send, told) {
       button("JSON", "Download the recipe as JSON", text("json", "json", "application/json"), "json-file"),
       button("Python", "Download the Python that builds the same recipe", text("python", "py", "text/x-python"), "python-file"),
     ),
+    row(
+      "model",
+      "Model",
+      name,
+      button("Packed", "Write a packed checkpoint: integers as they run, which ql.load_model executes without this lab", write("packed"), "export-packed"),
+      button("ONNX", "Write an ONNX file with quantized layers; wants a static recipe of 8 bits, or rounded weights alone", write("onnx"), "export-onnx"),
+      button("OpenVINO", "Write OpenVINO IR; wants a static recipe of 8 bits, or rounded weights alone", write("openvino"), "export-openvino"),
+    ),
+    written.element,
     row("link", "Link", link),
     row(
       "session",
@@ -44,6 +57,10 @@ export function mountExport(send, told) {
     show(next) {
       value = next;
       setText(what.recipe, "the settings alone");
+      setText(what.model, "in a folder called");
+      if (name.value === offered) name.value = next.export_name; // what a person typed stays
+      offered = next.export_name;
+      written.show(next.exported);
       setText(what.link, next.link ? (next.linked_scene ? "model, scene and recipe" : "model and recipe; pictures do not fit into a link") : next.link_problem);
       link.disabled = !next.link;
       setText(what.session, `${next.model} on ${next.scene}, ${next.steps} ${next.steps === 1 ? "recipe" : "recipes"} with undo`);
@@ -51,6 +68,22 @@ export function mountExport(send, told) {
       setText(what.report, "one page that opens offline");
       setText(what.clouds, "PLY and GLB: “clouds …” above the comparison");
       if (next.download) save(next.download);
+    },
+  };
+}
+
+/** Where the model was written last, how large it is, and how to run it. */
+function wrote(told) {
+  let code = "";
+  const text = make("span", { class: "ql-wrote-text", "data-testid": "exported" });
+  const element = make("li", { class: "ql-wrote", hidden: true }, text, button("Copy", "Copy what runs it, or where it is", () => copy(code, "code", told), "copy-exported"));
+  return {
+    element,
+    show(exported) {
+      element.hidden = !exported.path;
+      if (element.hidden) return;
+      code = exported.code;
+      text.replaceChildren(make("code", { title: exported.path }, code), make("span", { class: "ql-quiet" }, exported.about));
     },
   };
 }
