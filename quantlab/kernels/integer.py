@@ -13,7 +13,7 @@ from quantlab.kernels.codes import Codes, activation_codes, fixed_range
 
 EXACT = 1e-5
 """How far an exact product of equal codes may be off, relative to the largest output: sums of float32 rounding."""
-BLOCK = 1 << 20
+BLOCK = 1 << 21
 """Values of the input that go through a layer at once on a CPU, so that what becomes of them stays in its cache."""
 
 
