@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +15,7 @@ from quantlab.engine.quantize import quantize
 from quantlab.engine.recipe import Recipe
 from quantlab.errors import CheckpointError, JobCancelledError, NumericError, RecipeError, SceneError
 from quantlab.jobs import Job
-from quantlab.lab import Lab
+from quantlab.lab import INTERACTIVE_SECONDS, Lab
 from quantlab.models.layers import Block
 from quantlab.models.zoo import load_model
 from quantlab.scenes.synthetic import rooms
@@ -33,6 +34,14 @@ def lab(shared: Lab) -> Iterator[Lab]:
     shared.recipe = Recipe.preset("rtn")
     yield shared
     shared.recipe = Recipe.preset("rtn")
+
+
+def test_a_small_network_stays_interactive_where_the_machine_is_busy_with_other_things(monkeypatch) -> None:
+    real = time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: 1e6 * real())
+    lab = Lab(Mlp(), calibration=[torch.randn(9, 12)], evaluation=[torch.randn(9, 12)])
+    assert lab.reference().seconds > INTERACTIVE_SECONDS
+    assert lab.interactive
 
 
 class Mlp(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -38,6 +38,8 @@ class Run:
         seconds: Time of the forward pass.
         begun: Seconds from its start to the first call of each block that ran.
         replayed: Blocks that were answered from memory; where there are any, ``seconds`` is no latency.
+        worked: Of ``seconds``, those in which this thread had a processor: on a machine that is busy otherwise far
+            fewer. None where the time was another's: a GPU's, or of several scenes at once.
     """
 
     value: Any
@@ -46,6 +48,7 @@ class Run:
     seconds: float
     begun: Mapping[str, float] = field(default_factory=dict)
     replayed: int = 0
+    worked: float | None = None
 
     def durations(self) -> dict[str, float]:
         """Seconds from each block to the next (of the last: to the end), what lies between them included."""
@@ -94,7 +97,7 @@ def execute(
         clock = stack.enter_context(clocked(network, subject.structure))
         outputs = subject.run(network, value)
         wait(outputs)
-        seconds = clock.seconds()
+        seconds, worked = clock.seconds(), clock.worked()
         replayed = len(cache.skipped) if cache is not None else 0
     if not all_finite(outputs):
         with watched(network, subject.structure, job, "looking for the first layer that is not finite"):
@@ -104,7 +107,9 @@ def execute(
             place=subject.name,
             remedy="Keep the layers before it in full precision.",
         )
-    return finished(subject, value, outputs, seconds, clock.begun, replayed)
+    here = all(output.device.type == "cpu" for output in outputs.values())
+    run = finished(subject, value, outputs, seconds, clock.begun, replayed)
+    return replace(run, worked=worked) if here else run
 
 
 def finished(
@@ -124,12 +129,16 @@ class Clock:
     """Time since its start, and when blocks began."""
 
     def __init__(self) -> None:
-        self._start = time.perf_counter()
+        self._start, self._worked = time.perf_counter(), time.thread_time()
         self.begun: dict[str, float] = {}
 
     def seconds(self) -> float:
         """Since the start, what was left out apart."""
         return time.perf_counter() - self._start
+
+    def worked(self) -> float:
+        """Since the start, what the machine did for others apart."""
+        return time.thread_time() - self._worked
 
     def leave_out(self, seconds: float) -> None:
         """Time that went into looking, not into the network."""
