@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from quantlab.kernels.coded import refusal
 from quantlab.kernels.codes import OFFSET
-from quantlab.kernels.integer import EXACT, IntegerLinear
+from quantlab.kernels.integer import EXACT, IntegerLinear, overflow_refusal
 from quantlab.kernels.reference import SimulatedLinear
 from quantlab.kernels.table import KERNELS, Kernel
 
@@ -66,7 +66,7 @@ class IntMm:
 
     def refuses(self, layer: SimulatedLinear) -> str:
         """As `Kernel.refuses`."""
-        if why := refusal(layer):
+        if why := refusal(layer) or overflow_refusal(layer):
             return why
         if layer.spec is not None and layer.spec.granularity == "group":
             return "it takes one scale an output channel, and this weight has groups"

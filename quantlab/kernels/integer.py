@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,9 +12,14 @@ from torch import Tensor
 from quantlab.kernels.activations import Activations
 from quantlab.kernels.coded import CodedLinear
 from quantlab.kernels.codes import Codes, activation_codes, fixed_range
+from quantlab.kernels.reference import SimulatedLinear
 
 EXACT = 1e-5
 """How far an exact product of equal codes may be off, relative to the largest output: sums of float32 rounding."""
+PAIR = (1 << 15) - 1
+"""The largest sum of two products on such CPUs."""
+VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
+"""What torch calls the instructions that add in 32 bits."""
 BLOCK = 1 << 21
 """Values of the input that go through a layer at once on a CPU, so that what becomes of them stays in its cache."""
 
@@ -77,6 +84,31 @@ class IntegerLinear(CodedLinear):
         if bias is None:
             return torch.mul(product, scale, out=out)
         return torch.addcmul(bias, product, scale, out=out)
+
+
+def overflow_refusal(layer: SimulatedLinear) -> str:
+    """Why torch's own products on this CPU are wrong for a layer, in one sentence; empty where they are right.
+
+    x86 without VNNI adds pairs of products of a byte and a signed byte in 16 bits, which saturate. Weights of few bits
+    are safe there too.
+    """
+    spec = layer.spec
+    if (
+        spec is None
+        or (layer.packed if layer.is_packed else layer.weight).device.type != "cpu"
+        or not _saturates()
+    ):
+        return ""
+    largest = -spec.low if spec.symmetric else spec.high
+    if 2 * 255 * largest <= PAIR:
+        return ""
+    return "this CPU adds products of 8 bits in 16 bits (no VNNI), and these would not fit"
+
+
+@cache
+def _saturates() -> bool:
+    able = getattr(torch.cpu, "get_capabilities", dict[str, Any])()
+    return able.get("architecture") == "x86_64" and not any(able.get(name) for name in VNNI)
 
 
 def needs_all_rows(activations: Activations) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from quantlab.kernels.coded import refusal
-from quantlab.kernels.integer import EXACT, IntegerLinear
+from quantlab.kernels.integer import EXACT, IntegerLinear, overflow_refusal
 from quantlab.kernels.reference import SimulatedLinear
 from quantlab.kernels.table import KERNELS, Kernel
 
@@ -70,7 +70,7 @@ class OneDnn:
 
     def refuses(self, layer: SimulatedLinear) -> str:
         """As `Kernel.refuses`."""
-        return refusal(layer)
+        return refusal(layer) or overflow_refusal(layer)
 
     def prepare(self, layer: SimulatedLinear) -> nn.Module:
         """As `Kernel.prepare`."""

@@ -13,7 +13,7 @@ from torch import nn
 from quantlab.engine.build import build_layer
 from quantlab.engine.settings import LayerSettings
 from quantlab.errors import NumericError
-from quantlab.kernels import choose
+from quantlab.kernels import choose, integer
 from quantlab.kernels.activations import StaticActivations, TwinActivations
 from quantlab.kernels.check import HALF, Oracle, check
 from quantlab.kernels.coded import CodedLinear
@@ -193,6 +193,15 @@ def test_whatever_no_kernel_takes_the_reference_does(name):
     assert KERNELS["reference"].refuses(layer(name)) == ""
     reasons = [KERNELS[kernel].refuses(layer(name, dtype=torch.float64)) for kernel in ("onednn", "int_mm")]
     assert all(reasons), "float64 is more than integer kernels keep"
+
+
+def test_a_cpu_that_saturates_gets_no_weights_whose_sums_would(monkeypatch):
+    assert integer.overflow_refusal(layer("w4a8 groups")) == ""
+    monkeypatch.setattr(integer, "_saturates", lambda: True)
+    for kernel in ("onednn", "int_mm"):
+        assert "no VNNI" in KERNELS[kernel].refuses(layer("w8a8"))
+        assert KERNELS[kernel].refuses(layer("w4a4")) == ""
+    assert "no VNNI" in integer.overflow_refusal(layer("w7 asymmetric"))
 
 
 def test_fp8_errs_by_a_sixteenth_of_each_factor_at_most():
