@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from quantlab.bench.speed.clock import Run
 from quantlab.bench.speed.peers import PEERS
 from quantlab.bench.speed.plan import Contender
-from quantlab.bench.speed.subject import Subject
+from quantlab.bench.speed.subject import RotaryBlock, Subject
 from quantlab.calibration.layer_data import LayerData
 from quantlab.engine.build import build_layer
 from quantlab.engine.plan import plan
@@ -21,8 +20,12 @@ from quantlab.engine.recipe import Recipe
 from quantlab.engine.settings import Settings
 from quantlab.engine.twin import twin
 from quantlab.errors import DeviceError
+from quantlab.kernels.attention import use_attention
 from quantlab.kernels.choose import execute
+from quantlab.kernels.compute import lower
+from quantlab.models.layers import LayerScale
 from quantlab.models.places import Places
+from quantlab.models.reconstruction import Reconstruction
 from quantlab.models.structure import describe
 
 ROWS = 64
@@ -135,18 +138,22 @@ def executed(network: nn.Module, contender: Contender) -> Facts:
 
 
 def finish(network: nn.Module, contender: Contender) -> Facts:
-    """Set the arithmetic between the layers and the attention, and tell which it is.
+    """Set the arithmetic between the layers and the attention, and tell which attention it is."""
+    half = contender.compute == "bfloat16"
+    if isinstance(network, Reconstruction):
+        lower(network, contender.compute)
+    elif half:
+        _lower_block(network)
+    return {"attention": use_attention(network, contender.attention, compute=contender.compute)}
 
-    In float32 the attention stays that of torch: any other is not float32.
-    """
-    if contender.compute != "bfloat16":
-        return {"attention": "torch"}
-    _part("compute").lower(network, "bfloat16")
-    return {"attention": str(_part("attention").use_attention(network, contender.attention))}
 
-
-def _part(name: str) -> Any:
-    return importlib.import_module(f"quantlab.kernels.{name}")
+def _lower_block(network: nn.Module) -> None:
+    """What `lower` does to a network, for a block alone, whose linears have their kernels or are in bfloat16."""
+    for module in network.modules():
+        if isinstance(module, RotaryBlock):
+            module.rotary_dtype = torch.float32
+        if isinstance(module, LayerScale):
+            module.gamma = nn.Parameter(module.gamma.detach().bfloat16(), requires_grad=False)
 
 
 def seen(layer: nn.Module) -> LayerData:

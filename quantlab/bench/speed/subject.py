@@ -64,7 +64,13 @@ class Subject:
 
 
 class RotaryBlock(nn.Module):
-    """A block of the trunk with its rotary tables inside, so that it takes one tensor."""
+    """A block of the trunk with its rotary tables inside, so that it takes one tensor.
+
+    Attributes:
+        rotary_dtype: Of the tables; None: that of the input.
+    """
+
+    rotary_dtype: torch.dtype | None = None
 
     def __init__(self, shapes: Shapes, tokens: int) -> None:
         super().__init__()
@@ -77,7 +83,7 @@ class RotaryBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[1, tokens, width]`` to the same."""
-        out: Tensor = self.blocks[0](x, self.tables[x.dtype])
+        out: Tensor = self.blocks[0](x, self.tables[self.rotary_dtype or x.dtype])
         return out
 
 
@@ -108,8 +114,8 @@ def values(name: str, parameter: Tensor, index: int) -> Tensor:
     if parameter.dim() == 1 and name.endswith("weight"):  # of a normalisation
         return torch.ones(parameter.shape)
     count, start = parameter.numel(), 7919 * index % NOISE
-    noise = _noise()
-    return noise.roll(-start).repeat(-(-count // NOISE))[:count].reshape(parameter.shape).contiguous()
+    noise = _noise()[start : start + min(count, NOISE)]
+    return noise.repeat(-(-count // NOISE))[:count].reshape(parameter.shape)
 
 
 def released(depth: int = 0, *, track: bool = False) -> dict[str, Any]:
@@ -131,7 +137,7 @@ def _layers(depth: int) -> list[int]:
 @lru_cache(maxsize=1)
 def _noise() -> Tensor:
     noise = torch.randn(NOISE, generator=torch.Generator().manual_seed(0))
-    return (noise * SPREAD).bfloat16().float()
+    return (noise * SPREAD).bfloat16().float().repeat(2)
 
 
 def _linear(group: Group, shapes: Shapes) -> tuple[nn.Module, Tensor]:
