@@ -16,6 +16,7 @@ from quantlab.kernels import dequantized, fp8, int_mm, native_linear, onednn, ze
 from quantlab.kernels.check import Checked, Oracle, check
 from quantlab.kernels.compensated import Wrapper
 from quantlab.kernels.measure import TOKENS, milliseconds, signature
+from quantlab.kernels.native_fusion import fuse_gelu
 from quantlab.kernels.reference import SimulatedLinear
 from quantlab.kernels.table import KERNELS, ON_REQUEST, REFERENCE, Choice, Kernel
 from quantlab.models.places import Places
@@ -78,7 +79,8 @@ def execute(
     """Exchange every `SimulatedLinear` of a network, in place, by the module of the kernel chosen for it.
 
     A kernel is tried on one layer of each kind, with that layer's own weight, before it executes any; what is found
-    holds as long as the process lives. Convolutions stay as they are.
+    holds as long as the process lives. Convolutions stay as they are. An MLP's GELU moves into the layer behind it
+    where that layer's kernel takes it in.
 
     Args:
         network: With quantized layers; a module under several names is exchanged under all of them.
@@ -101,6 +103,7 @@ def execute(
             choice = choose(layer, kernel=kernel, measure=measure, compute=COMPUTE[compute])
             places.put(name, KERNELS[choice.kernel].prepare(layer))
             chosen[_own_name(network, name)] = choice
+    fuse_gelu(network)
     return Execution(MappingProxyType(chosen), compute=compute, threads=torch.get_num_threads())
 
 
