@@ -200,7 +200,7 @@ class SimulatedLinear(Simulated):
         return x
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., in] -> [..., out]``; an input of another dtype is multiplied in the weight's, and answered in its own.
+        """``[..., in] -> [..., out]``; an input of another dtype is multiplied in the weight's and answered in its own.
 
         Raises:
             NumericError: The input holds a NaN or an infinity and is to be rounded.
