@@ -126,10 +126,10 @@ def rows(folder: Path) -> list[str]:
         for kernel, count in RUNS.items():
             runs = [fresh("--load", str(folder / "packed"), "--kernel", kernel) for _ in range(count)]
             run = sorted(runs, key=lambda run: run["seconds"])[count // 2]
-            share = run["anonymous"] / size
+            anonymous = f"{run['anonymous'] / 1e6:.0f} ({run['anonymous'] / size:.2f})"
             lines.append(
-                f"| {name} | {size / 1e6:.0f} | {kernel} | {run['seconds']:.2f} | {run['cpu']:.2f} | {run['anonymous'] / 1e6:.0f} "
-                f"({share:.2f}) | {run['file'] / 1e6:.0f} | {run['kernels']} |"
+                f"| {name} | {size / 1e6:.0f} | {kernel} | {run['seconds']:.2f} | {run['cpu']:.2f} | {anonymous} "
+                f"| {run['file'] / 1e6:.0f} | {run['kernels']} |"
             )
             print(lines[-1], file=sys.stderr, flush=True)
         shutil.rmtree(folder / "packed")
@@ -157,7 +157,7 @@ def report(lines: list[str]) -> str:
             f"The machine was shared: load {os.getloadavg()[1]:.0f} on {os.cpu_count()} cores. CPU seconds tell more.",
             "`python benchmarks/packed.py`",
             "",
-            "| recipe | MB on disk | kernel | seconds to load | CPU seconds | anonymous MB (of the size) | mapped MB | layers |",
+            "| recipe | MB on disk | kernel | s to load | CPU s | anonymous MB (of the size) | mapped MB | layers |",
             "|---|---|---|---|---|---|---|---|",
             *lines,
             "",
