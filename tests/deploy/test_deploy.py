@@ -183,7 +183,7 @@ def test_a_vggt_runs_in_both_as_close_to_the_simulation_as_roundings_allow(tmp_p
     """Two frames and two heads: as many heads as tokens, which OpenVINO confuses unless the trace helps it."""
     pytest.importorskip("openvino")
     torch.manual_seed(0)
-    network = ql.build_model("vggt", TINY)
+    network = ql.build_model("vggt", {name: sizes for name, sizes in TINY.items() if name != "dpt"})
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if name.endswith(("gamma", "_token", "cls_token", "register_tokens")):
