@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 FEWEST, MOST = min(OPTIONS), max(OPTIONS)
 """Bits at both ends of the slider."""
 HALF = 0.5
-LATENCY = "Not measured until integer kernels exist: what a layer takes cannot be a budget yet."
+LATENCY = "The budget is a time. Press Measure below “forward” first: then it is known what a forward pass takes here."
+TIME = "The budget is a time, as this machine executes a forward pass."
 WORDS = {
     "front": "on the front",
     "refined": "chosen",
@@ -39,7 +40,14 @@ WORDS = {
 def decide_panel(session: Session) -> dict[str, Any]:
     """Slider, figure and words; what is not open is not drawn."""
     lab, view, search = session.open_lab(), session.view.decide, session.results.search
-    value: dict[str, Any] = {"shows": view.shows, "latency": LATENCY}
+    by_time = _by_time(session)
+    value: dict[str, Any] = {
+        "shows": view.shows,
+        "clock": clock(session),
+        "by_time": by_time,
+        "unit": view.unit,
+    }
+    value["latency"] = LATENCY if value["clock"] is None else TIME
     try:
         value["slider"] = slider(lab.recipe, lab.structure, search)
     except QuantLabError as error:
@@ -61,7 +69,33 @@ def decide_panel(session: Session) -> dict[str, Any]:
         drawn = bars.sensitivity(search.sensitivity, bits, names=names, theme=figures.PAGE)
         options = [{"id": str(item["id"]), "label": item["label"]} for item in options]
         return value | {"bars": drawn, "bits": str(bits), "options": options}
-    return value | {"front": pareto(search, now=now, budget=search.budget, theme=figures.PAGE)}
+    budget = search.budget_seconds if by_time else search.budget
+    drawn = pareto(search, now=now, budget=budget, by_time=by_time, theme=figures.PAGE)
+    return value | {"front": drawn}
+
+
+def _by_time(session: Session) -> bool:
+    """Whether budget and front are in milliseconds: a person says so, and only a search by time knows of any."""
+    search, asked = session.results.search, session.view.decide.unit == "ms"
+    return asked and clock(session) is not None and (search is None or search.budget_seconds is not None)
+
+
+def clock(session: Session) -> dict[str, float] | None:
+    """Milliseconds of a forward pass: both ends of the slider, and what it begins with; None: nothing was measured."""
+    search, results = session.results.search, session.results
+    if search is not None and search.budget_seconds is not None:
+        known = [one.seconds for one in search.everything if one.seconds is not None]
+        return {
+            "low": 1e3 * min(known),
+            "high": 1e3 * max(known),
+            "value": 1e3 * search.budget_seconds,
+        }
+    former = results.former.measurement if results.former is not None else None
+    measured = results.measurement or former
+    if measured is None:
+        return None
+    low, high = sorted((measured.seconds, measured.full_seconds))
+    return {"low": 800 * low, "high": 1100 * high, "value": 1050 * measured.seconds}
 
 
 def slider(recipe: Recipe, structure: Structure, search: Search | None) -> dict[str, int]:
@@ -101,6 +135,8 @@ def _point(one: Candidate) -> dict[str, Any]:
     )
     return {
         "bytes": one.bytes,
+        "ms": None if one.seconds is None else 1e3 * one.seconds,
+        "timed": "" if one.timed is None else " ".join(duration(one.timed)),
         "kind": one.kind,
         "drift": drift(one) if isfinite(drift(one)) else None,
         "words": WORDS[one.kind] if one.kind != "uniform" else f"{one.label} everywhere",
@@ -148,6 +184,9 @@ def _note(session: Session, search: Search) -> str:
         parts.append(
             f"single layers add up: rank correlation {check.spearman:.2f}, measured / predicted {check.ratio:.2f}"
         )
+    if search.budget_seconds is not None and search.chosen.timed is not None:
+        taken, limit = search.chosen.timed, search.budget_seconds
+        parts.append(f"asked for {1e3 * limit:.3g} ms, the result takes {1e3 * taken:.3g} ms as measured")
     parts += [f"in single trials {note}" for note in scan.simplified]
     return "; ".join(parts) + "."
 

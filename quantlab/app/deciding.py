@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from quantlab.app.state import Session
     from quantlab.jobs import Job
 
-CHOICES: Mapping[str, tuple[str, ...]] = {"shows": ("front", "layers", "differences")}
+CHOICES: Mapping[str, tuple[str, ...]] = {"shows": ("front", "layers", "differences"), "unit": ("MB", "ms")}
+LONGEST = 1e7
+"""Milliseconds of a budget."""
 
 
 def _search(session: Session, message: Message) -> Iterator[Parts]:
-    """Search for the bits of smallest drift within so many bytes; the recipe in force stays."""
-    budget = message.get("budget")
-    if type(budget) is not int or not 0 <= budget < 1 << 62:
-        raise RecipeError("the budget is no number of bytes", place="budget", remedy="Move the slider.")
+    """Search for the bits of smallest drift within so many bytes or milliseconds; the recipe in force stays."""
+    budget = _budget(message.get("budget"), str(message.get("unit", "MB")))
 
     def begun() -> Parts:
         session.searching = session.job
@@ -36,6 +36,21 @@ def _search(session: Session, message: Message) -> Iterator[Parts]:
 
     yield from run_job(session, work, first=begun)
     yield panels(session, "decide")
+
+
+def _budget(value: object, unit: str) -> int | str:
+    """Bytes, or a time in words.
+
+    Raises:
+        RecipeError: It is neither.
+    """
+    if unit == "ms" and type(value) in (int, float) and 0 <= value < LONGEST:  # type: ignore[operator]
+        return f"{value:.3f} ms"
+    if unit != "ms" and type(value) is int and 0 <= value < 1 << 62:
+        return value
+    raise RecipeError(
+        "the budget is no number of bytes or milliseconds", place="budget", remedy="Move the slider."
+    )
 
 
 def _candidate(session: Session, message: Message) -> Iterator[Parts]:
@@ -53,8 +68,8 @@ def _look(session: Session, message: Message) -> Iterator[Parts]:
     """Show another part of the tab, other bits of the bars, or other recipes of the comparison."""
     view = session.view.decide
     name, value = str(message.get("name", "")), message.get("value")
-    if name == "shows" and value in CHOICES["shows"]:
-        view = replace(view, shows=str(value))
+    if name in CHOICES and value in CHOICES[name]:
+        view = replace(view, shows=str(value)) if name == "shows" else replace(view, unit=str(value))
     elif name == "bits" and isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 3:
         view = replace(view, bits=int(value))
     elif name in ("left", "right") and isinstance(value, str) and len(value) < 40:

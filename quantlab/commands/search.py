@@ -103,8 +103,9 @@ def _print(model: Model, title: str, found: Search) -> None:
     scan, eight = found.sensitivity, _eight(found)
     rows = [_row(one, found, eight) for one in sorted(_shown(found), key=lambda one: (one.bytes, one.kind))]
     check, fixed = scan.check, megabytes(scan.fixed_bytes)
+    within = megabytes(found.budget) if found.budget_seconds is None else _time(found)
     size = (
-        f"chosen: {megabytes(found.chosen.bytes)} within {megabytes(found.budget)}, of which {fixed} are not"
+        f"chosen: {megabytes(found.chosen.bytes)} within {within}, of which {fixed} are not"
         " quantized; sizes are of the whole network, shares of the quantized layers"
     )
     scenes = len(found.chosen.verified.scenes) if found.chosen.verified is not None else 0
@@ -119,6 +120,13 @@ def _print(model: Model, title: str, found: Search) -> None:
         )
     lines += [f"single layers were measured so: {note}" for note in scan.simplified]
     table(f"{called(model)}, bits searched for {title}", COLUMNS, rows, note="\n".join(lines))
+
+
+def _time(found: Search) -> str:
+    """The budget of a search by time, and what the result takes."""
+    taken, limit = found.chosen.timed, 1e3 * (found.budget_seconds or 0.0)
+    measured = "" if taken is None else f" (measured {1e3 * taken:.3g} ms)"
+    return f"{limit:.3g} ms a forward pass{measured}"
 
 
 def _eight(found: Search) -> int:

@@ -1,4 +1,4 @@
-"""What a person types as a budget, as bytes of the whole packed network. It searches nothing."""
+"""What a person types as a budget: bytes of the packed network, or the time of a forward pass. It searches nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from quantlab.engine.search_record import Sensitivity
 from quantlab.errors import RecipeError
 
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-TIMES = ("s", "ms", "us", "µs", "sec", "second", "seconds", "fps", "hz")
+TIMES = {"s": 10**6, "ms": 10**3, "us": 1, "µs": 1}
+"""In microseconds."""
 EIGHT = 8
 
 
@@ -35,6 +36,34 @@ def budget_bytes(budget: int | str | None, scan: Sensitivity) -> int:
     return wanted
 
 
+def is_latency(budget: object) -> bool:
+    """Whether a budget is a time."""
+    return isinstance(budget, str) and _number_and_unit(budget)[1] in TIMES
+
+
+def budget_microseconds(budget: str, priced: Sensitivity) -> int:
+    """A time such as "30 ms" in microseconds.
+
+    Args:
+        budget: As a person types it.
+        priced: Which layers vary, with microseconds where bytes were.
+
+    Raises:
+        RecipeError: Less than the fastest choice takes.
+    """
+    value, unit = _number_and_unit(budget)
+    wanted = int(value * TIMES[unit])
+    fastest = priced.size({name: min(own, key=own.__getitem__) for name, own in priced.bytes.items()})
+    if wanted < fastest:
+        raise RecipeError(
+            f"the fastest choice of bits takes {_milliseconds(fastest)} on this machine, of which"
+            f" {_milliseconds(priced.fixed_bytes)} are not in layers whose bits vary",
+            place="budget",
+            remedy=f"Ask for {_milliseconds(fastest)} or more.",
+        )
+    return wanted
+
+
 def check_budget(budget: object) -> None:
     """Refuse what is no budget before anything is measured.
 
@@ -47,6 +76,8 @@ def check_budget(budget: object) -> None:
 
 def _asked(budget: int | str, scan: Sensitivity) -> int:
     value, unit = _number_and_unit(budget)
+    if unit in TIMES:
+        raise RecipeError("a time is no size", place="budget", remedy="Give a size, as '50%' or '10 MB'.")
     if unit != "%":
         return int(value * UNITS[unit])
     eight = sum(own[EIGHT] if EIGHT in own else max(own.values()) for own in scan.bytes.values())
@@ -62,19 +93,18 @@ def _number_and_unit(budget: object) -> tuple[float, str]:
         else None
     )
     unit = found[2].lower() if found else ""
-    if found and unit in TIMES:
+    if not found or (unit != "%" and unit not in UNITS and unit not in TIMES):
         raise RecipeError(
-            "a latency cannot be a budget yet: how fast integer layers run is not measured",
-            place=f"budget {str(budget)[:40]!r}",
-            remedy="Give a size, as '50%' or '10 MB'.",
-        )
-    if not found or (unit != "%" and unit not in UNITS):
-        raise RecipeError(
-            f"{str(budget)[:40]!r} is no size",
+            f"{str(budget)[:40]!r} is no size and no time",
             place="budget",
-            remedy="Give bytes, '10 MB', or '50%' of the size at 8 bits.",
+            remedy="Give bytes, '10 MB', '50%' of the size at 8 bits, or '30 ms' a forward pass.",
         )
     return float(found[1]), unit
+
+
+def _milliseconds(micro: int) -> str:
+    """Microseconds as milliseconds, rounded up in the second decimal, so that what is offered is enough."""
+    return f"{-(-micro // 10) / 100:.2f} ms"
 
 
 def _megabytes(count: int) -> str:

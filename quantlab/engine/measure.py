@@ -81,8 +81,8 @@ def measure(
         kernels=chosen.kernels,
         chosen={_plain(layer): one.kernel for layer, one in chosen.layers.items()},
         skipped=_skipped(chosen.layers.values()),
-        layers=layer_seconds(subject, executed, value),
-        full_layers=layer_seconds(subject, reference, value),
+        layers=layer_seconds(subject, executed, value, runs),
+        full_layers=layer_seconds(subject, reference, value, runs),
         blocks=own.blocks,
         simulated=simulated_layers(quantizer.plan, subject.structure),
         attention=chosen.attention,
@@ -94,8 +94,16 @@ def measure(
     )
 
 
-def layer_seconds(subject: Subject, network: nn.Module, value: Any) -> dict[str, float]:
-    """Layer to the seconds it takes in one pass, all its calls together; what lies between layers belongs to none."""
+def layer_seconds(subject: Subject, network: nn.Module, value: Any, passes: int = 1) -> dict[str, float]:
+    """Layer to the seconds it takes in a pass, all its calls together, as the median of some passes.
+
+    What lies between layers belongs to none.
+    """
+    found = [_one_pass(subject, network, value) for _ in range(passes)]
+    return {name: median(one[name] for one in found) for name in found[0]}
+
+
+def _one_pass(subject: Subject, network: nn.Module, value: Any) -> dict[str, float]:
     spent: dict[str, float] = {}
     begun: dict[str, float] = {}
 

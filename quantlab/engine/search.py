@@ -12,8 +12,9 @@ from math import inf, isfinite
 
 from quantlab.engine.additive import front, lowered, optimum, spread
 from quantlab.engine.bit_rules import with_bits
-from quantlab.engine.budget import budget_bytes, check_budget
+from quantlab.engine.budget import budget_bytes, budget_microseconds, check_budget, is_latency
 from quantlab.engine.plan import plan
+from quantlab.engine.prices import MICRO, Clock, Prices, measured_prices
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.refine import refined
 from quantlab.engine.scan import Ask, scan, unmeasured, without_fragile
@@ -60,21 +61,25 @@ class Wish:
             raise RecipeError(f"{self.tries!r} tries cannot be made", place="tries", remedy="Give 0 or more.")
 
 
-def search(trials: Trials, recipe: Recipe, wish: Wish, job: Job | None = None) -> Search:
+def search(
+    trials: Trials, recipe: Recipe, wish: Wish, job: Job | None = None, *, clock: Clock | None = None
+) -> Search:
     """Find the bits with the smallest error within the budget, and the front around it.
 
     The recipe's method and all its other settings stay. The exact optimum of the sum over layers, points along the
     front, and the same bits everywhere are really run on the calibration scenes; then single changes are tried from
     the best of them. What is chosen is the best that was run and fits, so never worse there than equal bits.
 
+    Where the budget is a time, ``clock`` measures what layers take, and in the end what the result takes.
+
     Raises:
         RecipeError: A budget that cannot be kept, or nothing to search.
         JobCancelledError: The job was cancelled.
     """
     begun = time.perf_counter()
-    budget = budget_bytes(wish.budget, unmeasured(trials, recipe, wish.ask))
-    found = scan(trials, recipe, wish.ask, between(job, 0.0, 0.7))
-    field_ = _Field(trials, recipe, found, budget, wish.verify)
+    prices, budget = _limit(trials, recipe, wish, clock, between(job, 0.0, 0.1))
+    found = scan(trials, recipe, wish.ask, job if job is None else job.part(0.1 if prices else 0.0, 0.7))
+    field_ = _Field(trials, recipe, found, budget, wish.verify, prices)
     best = field_.run(field_.at(field_.optimum(budget)), "the best by the sum", between(job, 0.7, 0.71))
     uniform = tuple(field_.uniform(between(job, 0.71, 0.76)))
     current = field_.run(field_.current(), "the recipe in force", between(job, 0.76, 0.77))
@@ -83,20 +88,34 @@ def search(trials: Trials, recipe: Recipe, wish: Wish, job: Job | None = None) -
     front = (
         front if near is None else (*front, field_.run(near, "nearly equal bits", between(job, 0.835, 0.84)))
     )
-    fits = [one for one in (best, *uniform, current, *front) if one.bytes <= budget and one.verified]
+    fits = [one for one in (best, *uniform, current, *front) if field_.cost(one) <= budget and one.verified]
     best = min(fits, key=lambda one: (one.verified or _NEVER).drift)
     best = field_.improved(best, wish, between(job, 0.84, 1.0))
+    if prices is not None and clock is not None:
+        best = replace(best, timed=clock(recipe=best.recipe).seconds)
     front = tuple(sorted((*front, *((best,) if best.kind == "refined" else ())), key=lambda one: one.bytes))
     return Search(
         sensitivity=found,
-        budget=budget,
+        budget=budget if prices is None else best.bytes,
         chosen=best,
         candidates=front,
         uniform=uniform,
         current=current,
         tried=field_.tried,
         seconds=time.perf_counter() - begun,
+        budget_seconds=None if prices is None else budget / MICRO,
     )
+
+
+def _limit(
+    trials: Trials, recipe: Recipe, wish: Wish, clock: Clock | None, job: Job | None
+) -> tuple[Prices | None, int]:
+    """What layers cost in time, where the budget is one, and the budget in microseconds; else None and bytes."""
+    plain = unmeasured(trials, recipe, wish.ask)
+    if not is_latency(wish.budget) or clock is None:
+        return None, budget_bytes(wish.budget, plain)
+    prices = measured_prices(clock, trials.structure, recipe, plain, wish.ask, job)
+    return prices, budget_microseconds(str(wish.budget), prices.instead(plain))
 
 
 _NEVER = Measured(inf, inf)
@@ -105,9 +124,18 @@ _NEVER = Measured(inf, inf)
 class _Field:
     """Candidates of one scan: built, sized, and run."""
 
-    def __init__(self, trials: Trials, recipe: Recipe, found: Sensitivity, budget: int, verify: int) -> None:
-        self._verify = max(verify, len(found.scenes))
-        self._trials, self._recipe, self._found, self._budget = trials, recipe, found, budget
+    def __init__(
+        self,
+        trials: Trials,
+        recipe: Recipe,
+        found: Sensitivity,
+        budget: int,
+        verify: int,
+        prices: Prices | None = None,
+    ) -> None:
+        self._verify, self._prices = max(verify, len(found.scenes)), prices
+        self._found = found if prices is None else prices.instead(found)
+        self._trials, self._recipe, self._budget = trials, recipe, budget
         # A method that learns from the whole network takes minutes for each recipe: little of it is run then.
         self._costly = bool(found.simplified)
         self.tried = 0
@@ -116,11 +144,19 @@ class _Field:
         """The candidate with these bits; its size is that of the plan."""
         chosen = self._recipe if kind == "current" else self._with(bits)
         size = plan(self._trials.structure, chosen).bytes
+        label = label or f"{size / 1e6:.2f} MB"
+        seconds = None if self._prices is None else self._prices.seconds(bits)
         return Candidate(
-            chosen, dict(bits), size, self._found.predict(bits), None, kind, label or f"{size / 1e6:.2f} MB"
+            chosen, dict(bits), size, self._found.predict(bits), None, kind, label, seconds=seconds
         )
 
+    def cost(self, candidate: Candidate) -> int:
+        """What the budget limits: bytes, or microseconds."""
+        return candidate.bytes if self._prices is None else self._size(candidate.bits)
+
     def _size(self, bits: Mapping[str, int]) -> int:
+        if self._prices is not None:
+            return self._found.size(bits)
         return plan(self._trials.structure, self._with(bits)).bytes
 
     def _with(self, bits: Mapping[str, int]) -> Recipe:

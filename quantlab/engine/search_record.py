@@ -175,6 +175,8 @@ class Candidate:
         bytes: Packed, the whole network.
         predicted: Drift that the sum over layers gives.
         verified: What was measured; None where it was not run.
+        seconds: Of a forward pass as executed, from what single layers took; None for a search by size.
+        timed: The same, of the whole recipe as measured; None where it was not.
         kind: "front", "uniform", "refined" or "current".
         label: For people, as "4 bits" or "9.98 MB".
     """
@@ -186,6 +188,8 @@ class Candidate:
     verified: Measured | None = None
     kind: str = "front"
     label: str = ""
+    seconds: float | None = None
+    timed: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The candidate as plain data, its recipe included."""
@@ -194,6 +198,8 @@ class Candidate:
             "label": self.label,
             "bytes": self.bytes,
             "predicted": _plain(self.predicted),
+            "seconds": self.seconds,
+            "timed": self.timed,
             "verified": None
             if self.verified is None
             else {"squared": _plain(self.verified.squared), "drift": _plain(self.verified.drift)},
@@ -208,13 +214,14 @@ class Search:
 
     Attributes:
         sensitivity: What it was computed from.
-        budget: Bytes of the whole network that ``chosen`` stays within.
+        budget: Bytes of the whole network that ``chosen`` stays within; for a search by time, its own.
         chosen: The best that was really run within the budget.
         candidates: The Pareto front, from small to large; some are verified.
         uniform: The same bits in every layer; of a method that learns, only what is next to the budget is verified.
         current: The recipe that the search began from, verified.
         tried: How many recipes were really run, those of the scan apart.
         seconds: Time it took, the scan included.
+        budget_seconds: Of a forward pass, that ``chosen`` stays within by what its layers took; None: by size.
     """
 
     sensitivity: Sensitivity
@@ -225,6 +232,7 @@ class Search:
     current: Candidate
     tried: int = 0
     seconds: float = 0.0
+    budget_seconds: float | None = None
 
     @property
     def everything(self) -> tuple[Candidate, ...]:
@@ -233,10 +241,10 @@ class Search:
 
     @property
     def distinct(self) -> tuple[Candidate, ...]:
-        """All candidates, each recipe once: what was run is taken before what was not."""
+        """All candidates, each recipe once: what was run or timed is taken before what was not."""
         found: dict[Recipe, Candidate] = {}
         for one in self.everything:
-            if one.recipe not in found or found[one.recipe].verified is None:
+            if one.recipe not in found or found[one.recipe].verified is None or one.timed is not None:
                 found[one.recipe] = one
         return tuple(found.values())
 
@@ -244,6 +252,7 @@ class Search:
         """The search as plain data."""
         return {
             "budget": self.budget,
+            "budget_seconds": self.budget_seconds,
             "chosen": self.chosen.to_dict(),
             "current": self.current.to_dict(),
             "candidates": [candidate.to_dict() for candidate in self.candidates],

@@ -1,53 +1,85 @@
-"""Size against drift of the recipes that a search considered: predicted, run, equal bits. It searches nothing."""
+"""Size or time against drift of the recipes that a search considered, predicted and run. It searches nothing."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, isfinite, log10
 from typing import Any
 
 from quantlab.engine.search_record import Candidate, Search
-from quantlab.figures.readable import short
+from quantlab.figures.readable import duration, short
 from quantlab.figures.theme import LIGHT, Figure, Theme, axis, layout, titled
 
 FEW_POWERS = 4
 Points = Sequence[tuple[int, Candidate]]
 
 
+@dataclass(frozen=True, slots=True)
+class Across:
+    """What the horizontal axis counts.
+
+    Attributes:
+        title: Below it, with the unit.
+        of: A candidate's place on it.
+        factor: From the unit of a budget to that of the axis.
+    """
+
+    title: str
+    of: Callable[[Candidate], float]
+    factor: float
+
+
+SIZE = Across("size of the whole network, MB", lambda one: one.bytes / 1e6, 1e-6)
+TIME = Across("time of a forward pass, ms", lambda one: 1e3 * (one.seconds or 0.0), 1e3)
+
+
 def pareto(
-    search: Search, *, now: int | None = None, budget: int | None = None, theme: Theme = LIGHT
+    search: Search,
+    *,
+    now: int | None = None,
+    budget: float | None = None,
+    by_time: bool = False,
+    theme: Theme = LIGHT,
 ) -> Figure:
-    """Draw every candidate of a search where it weighs and drifts; each point carries its place as ``customdata``.
+    """Draw every candidate of a search at its size (or time) and drift; each point carries its place as ``customdata``.
 
     The drift is the measured one where the recipe was run, else the predicted one, and the marks tell which.
 
     Args:
         search: From ``lab.search()``.
         now: Place in ``search.distinct`` of the recipe in force, if it is one of them.
-        budget: Bytes, drawn as a line.
+        budget: Bytes (or seconds), drawn as a line.
+        by_time: Draw what candidates take in place of what they weigh; those that nobody timed are left out.
         theme: The colours.
     """
-    drawn = [(place, one) for place, one in enumerate(search.distinct) if 0 < drift(one) < float("inf")]
+    across = TIME if by_time else SIZE
+    drawn = [
+        (place, one)
+        for place, one in enumerate(search.distinct)
+        if 0 < drift(one) < float("inf") and not (by_time and one.seconds is None)
+    ]
     front = [(place, one) for place, one in drawn if one.kind in ("front", "refined")]
     uniform = [(place, one) for place, one in drawn if one.kind == "uniform"]
     guessed = [(place, one) for place, one in front if one.verified is None]
     run = [(place, one) for place, one in drawn if one.verified is not None and one.kind != "uniform"]
     best = [(place, one) for place, one in drawn if one.recipe == search.chosen.recipe]
     traces = [
-        _line(front, theme),
-        _marks("predicted", guessed, {"symbol": "circle-open", "color": theme.quantized, "size": 7}),
-        _marks("run", run, {"symbol": "circle", "color": theme.quantized, "size": 8}),
-        _uniform(uniform, theme),
-        _marks("chosen", best, {"symbol": "diamond", "color": theme.focus, "size": 12}),
+        _line(front, across, theme),
+        _marks("predicted", guessed, across, {"symbol": "circle-open", "color": theme.quantized, "size": 7}),
+        _marks("run", run, across, {"symbol": "circle", "color": theme.quantized, "size": 8}),
+        _uniform(uniform, across, theme),
+        _marks("chosen", best, across, {"symbol": "diamond", "color": theme.focus, "size": 12}),
     ]
     if now is not None:
         ring = {"symbol": "circle-open", "color": theme.ink, "size": 18, "line": {"width": 1.6}}
         traces.append(
-            _marks("in force", [pair for pair in drawn if pair[0] == now], ring) | {"hoverinfo": "skip"}
+            _marks("in force", [pair for pair in drawn if pair[0] == now], across, ring)
+            | {"hoverinfo": "skip"}
         )
-    return {"data": traces, "layout": _layout([one for _, one in drawn], budget, theme)}
+    return {"data": traces, "layout": _layout([one for _, one in drawn], budget, across, theme)}
 
 
 def drift(candidate: Candidate) -> float:
@@ -55,16 +87,17 @@ def drift(candidate: Candidate) -> float:
     return candidate.predicted if candidate.verified is None else candidate.verified.drift
 
 
-def _layout(drawn: Sequence[Candidate], budget: int | None, theme: Theme) -> dict[str, Any]:
-    figure_layout = layout(theme, uirevision="pareto", margin=(40, 56, 16, 36))
-    figure_layout["xaxis"] = axis(theme, title=titled("size of the whole network, MB", theme), nticks=8)
+def _layout(drawn: Sequence[Candidate], budget: float | None, across: Across, theme: Theme) -> dict[str, Any]:
+    figure_layout = layout(theme, uirevision=f"pareto {across.title}", margin=(40, 56, 16, 36))
+    figure_layout["xaxis"] = axis(theme, title=titled(across.title, theme), nticks=8)
     values = [100 * drift(one) for one in drawn if isfinite(drift(one))]
     title = titled("drift from full precision, % of the scene's size", theme)
     figure_layout["yaxis"] = axis(theme, title=title, **(_ticks(min(values), max(values)) if values else {}))
     figure_layout["hovermode"] = "closest"
     if budget is not None:
         line = {"color": theme.focus, "width": 1.5, "dash": "4px,3px"}
-        place = {"x0": budget / 1e6, "x1": budget / 1e6, "y0": 0, "y1": 1, "yref": "paper"}
+        at = budget * across.factor
+        place = {"x0": at, "x1": at, "y0": 0, "y1": 1, "yref": "paper"}
         figure_layout["shapes"] = [{"type": "line", "line": line, "layer": "below", **place}]
     return figure_layout
 
@@ -82,14 +115,14 @@ def _ticks(low: float, high: float) -> dict[str, Any]:
     }
 
 
-def _line(points: Points, theme: Theme) -> dict[str, Any]:
+def _line(points: Points, across: Across, theme: Theme) -> dict[str, Any]:
     """The front as predicted, whole, so that what was run can be compared with it."""
     known = [one for _, one in points if one.predicted > 0]
     return {
         "type": "scatter",
         "mode": "lines",
         "name": "front, predicted",
-        "x": [one.bytes / 1e6 for one in known],
+        "x": [across.of(one) for one in known],
         "y": [100 * one.predicted for one in known],
         "line": {"color": theme.quantized, "width": 1},
         "opacity": 0.5,
@@ -98,12 +131,12 @@ def _line(points: Points, theme: Theme) -> dict[str, Any]:
     }
 
 
-def _marks(name: str, points: Points, marker: dict[str, Any]) -> dict[str, Any]:
+def _marks(name: str, points: Points, across: Across, marker: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": [one.bytes / 1e6 for _, one in points],
+        "x": [across.of(one) for _, one in points],
         "y": [100 * drift(one) for _, one in points],
         "customdata": [str(place) for place, _ in points],
         "text": [_hover(one) for _, one in points],
@@ -114,8 +147,8 @@ def _marks(name: str, points: Points, marker: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _uniform(points: Points, theme: Theme) -> dict[str, Any]:
-    trace = _marks("equal bits", points, {"symbol": "square", "color": theme.full, "size": 8})
+def _uniform(points: Points, across: Across, theme: Theme) -> dict[str, Any]:
+    trace = _marks("equal bits", points, across, {"symbol": "square", "color": theme.full, "size": 8})
     labels = [f"{next(iter(one.bits.values()), '')}" for _, one in points]
     return trace | {
         "mode": "markers+text",
@@ -136,6 +169,9 @@ def _hover(one: Candidate) -> str:
         *([] if one.label == size else [size]),
         f"layers × bits: {layers}",
     ]
+    if one.seconds is not None:
+        told = "" if one.timed is None else f", measured {' '.join(duration(one.timed))}"
+        lines.append(f"{' '.join(duration(one.seconds))} by its layers{told}")
     if one.verified is not None:
         lines.append(f"measured {short(100 * one.verified.drift)} %")
     lines += [f"predicted {short(100 * one.predicted)} %", "click to load"]

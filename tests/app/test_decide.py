@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,7 +109,8 @@ def test_before_a_search_the_tab_says_what_it_would_do_and_offers_half_the_8_bit
     assert slider["value"] - slider["fixed"] == (slider["high"] - slider["fixed"]) // 2
     assert "24 layers" in bench.value["message"]
     assert bench.value["points"] == []
-    assert "integer kernels" in bench.value["latency"]
+    assert (bench.value["clock"], bench.value["by_time"]) == (None, False)
+    assert "Press Measure" in bench.value["latency"]
     json.dumps(bench.value)
 
 
@@ -256,3 +258,51 @@ def test_the_tab_says_that_a_search_runs_only_while_one_does(tab):
     others = said(do="scene", value="room 2")
     assert others
     assert not any(text.startswith(waiting) for text in others), "other work finds no front"
+
+
+# -- a time as the budget ----------------------------------------------------------------------------------------------
+
+
+def test_a_time_can_be_the_budget_once_a_forward_pass_was_measured(tab):
+    bench = tab()
+    bench.act(do="measure")
+    value = bench.act(do="decide", name="unit", value="ms")["decide"]
+    assert value["clock"]["low"] < value["clock"]["value"] < value["clock"]["high"]
+    assert value["clock"]["value"] == pytest.approx(1.05 * 41)
+    assert value["by_time"], "before a search there is no front to disagree"
+    json.dumps(value)
+
+
+def test_a_search_by_time_asks_for_it_in_words_and_shows_the_front_in_milliseconds(tab):
+    bench, asked = tab(), []
+
+    def search(budget, *, job):
+        asked.append(budget)
+        found = make_search(bench.lab.recipe, bench.lab.structure, bench.value["slider"]["value"])
+        timed = [replace(one, seconds=1e-6 * one.bytes) for one in found.candidates]
+        chosen = replace(found.chosen, seconds=0.02, timed=0.021)
+        return replace(found, candidates=tuple(timed), chosen=chosen, budget_seconds=0.025)
+
+    bench.lab.search = search
+    bench.act(do="measure")
+    bench.act(do="decide", name="unit", value="ms")
+    value = bench.act(do="search", budget=25.0004, unit="ms")["decide"]
+    assert asked == ["25.000 ms"]
+    assert value["clock"]["value"] == pytest.approx(25)
+    assert "ms" in value["front"]["layout"]["xaxis"]["title"]["text"]
+    assert "asked for 25 ms, the result takes 21 ms as measured" in value["note"]
+    back = bench.act(do="decide", name="unit", value="MB")["decide"]
+    assert "MB" in back["front"]["layout"]["xaxis"]["title"]["text"]
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("budget", "unit"),
+    [(-1, "ms"), (float("nan"), "ms"), ("5", "ms"), (True, "ms"), (1e9, "ms"), (5.5, "MB"), (5, "s")],
+)
+def test_a_budget_that_is_none_is_refused_in_either_unit(tab, budget, unit):
+    parts = tab().act(do="search", budget=budget, unit=unit)
+    if unit == "s":
+        assert "decide" in parts
+    else:
+        assert "budget" in parts["status"]["message"]["problem"]

@@ -14,12 +14,15 @@ from torch import nn
 import quantlab as ql
 from quantlab.engine.additive import front, optimum
 from quantlab.engine.bit_rules import weight_bits, with_bits
-from quantlab.engine.budget import budget_bytes, check_budget
+from quantlab.engine.budget import budget_bytes, budget_microseconds, check_budget, is_latency
 from quantlab.engine.knapsack import exact, greedy, greedy_path, hull
+from quantlab.engine.measurement import Measurement
 from quantlab.engine.plan import plan
+from quantlab.engine.prices import Prices
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.refine import refined
-from quantlab.engine.scan import without_fragile
+from quantlab.engine.scan import Ask, without_fragile
+from quantlab.engine.search import Wish, search
 from quantlab.engine.search_record import Check, Sensitivity
 from quantlab.errors import JobCancelledError, RecipeError
 from quantlab.jobs import Job
@@ -159,16 +162,23 @@ def test_budgets_are_whole_networks_in_bytes_and_quantized_layers_in_percent():
     assert budget_bytes(None, scan) == scan.size(scan.now)
 
 
-@pytest.mark.parametrize("budget", ["20 ms", "0.5 s", "30 fps"])
-def test_a_latency_is_refused_with_the_reason_and_what_to_ask_instead(budget):
-    with pytest.raises(RecipeError, match="not measured") as caught:
-        check_budget(budget)
-    assert "50%" in caught.value.remedy
-    assert budget in caught.value.place
+def test_a_time_is_a_budget_and_one_that_is_too_short_says_what_the_fastest_takes():
+    scan = make_scan(make_structure())
+    priced = Prices(scan.bytes, 500).instead(scan)
+    fastest = priced.size(priced.uniform(2))
+    asked = ("20 ms", "0.5 s", "20 MB", 20, None)
+    assert [is_latency(budget) for budget in asked] == [True, True, False, False, False]
+    assert budget_microseconds(f"{fastest} us", priced) == fastest
+    assert budget_microseconds("2 s", priced) == 2_000_000
+    with pytest.raises(RecipeError, match="the fastest choice of bits takes") as caught:
+        budget_microseconds(f"{fastest - 1} us", priced)
+    assert budget_microseconds(caught.value.remedy.split("for ")[1].split(" or")[0], priced) >= fastest
+    with pytest.raises(RecipeError, match="no size"):
+        budget_bytes("20 ms", scan)
 
 
 @pytest.mark.bad_input
-@pytest.mark.parametrize("budget", ["", "much", "-3 MB", "4 parsec", 0.5, True, [], "1e99 MB"])
+@pytest.mark.parametrize("budget", ["", "much", "-3 MB", "4 parsec", "30 fps", 0.5, True, [], "1e99 MB"])
 def test_what_is_no_size_is_refused(budget):
     with pytest.raises(RecipeError, match="no size"):
         check_budget(budget)
@@ -397,3 +407,28 @@ def test_where_bits_are_searched_the_data_keep_no_block_besides():
     plain = without_fragile(recipe)
     assert "fragile" not in plain.defaults
     assert [(rule.pattern, dict(rule.settings)) for rule in plain.rules] == [("*.mlp", {"weights": 6})]
+
+
+def test_a_search_by_time_keeps_the_time_takes_what_was_measured_and_times_the_result(lab):
+    asked = []
+
+    def clock(*, recipe, job=None):
+        """A machine on which 4 bits are twice as fast as 8, and these than full precision."""
+        asked.append(recipe)
+        widths = {name: own.weights for name, own in recipe.layers(lab.structure).items() if not own.keep}
+        layers = {name: {4: 1e-4, 8: 2e-4, 16: 4e-4}[bits] for name, bits in widths.items()}
+        full = dict.fromkeys(widths, 4e-4)
+        seconds = 1e-3 + sum(layers.values())
+        return Measurement(seconds, 1.0, None, 1, 0, 0, layers=layers, full_layers=full)
+
+    limit = 1e-3 + 1e-4 * (len(weight_bits(lab.recipe, lab.structure)) + 1)
+    wish = Wish(f"{1e6 * limit:.0f} us", Ask(bits=(4, 8), scenes=1), tries=2, verify=1)
+    with lab._trying() as trials:
+        found = search(trials, lab.recipe, wish, clock=clock)
+    assert found.budget_seconds == pytest.approx(limit)
+    assert found.chosen.timed == pytest.approx(found.chosen.seconds)
+    assert found.chosen.seconds <= 1.000001 * limit
+    assert asked[-1] == found.chosen.recipe
+    assert sum(bits > 4 for bits in found.chosen.bits.values()) <= 1
+    fitting = [one for one in found.everything if one.verified and one.seconds <= 1.000001 * limit]
+    assert found.chosen.verified.drift == min(one.verified.drift for one in fitting)

@@ -120,3 +120,21 @@ def test_the_figures_need_no_torch():
         "import sys, quantlab.figures.pareto, quantlab.figures.sensitivity; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
+
+
+def test_by_time_every_timed_point_stands_at_its_milliseconds_and_others_are_left_out():
+    search = make_search()
+    timed = tuple(replace(one, seconds=0.01 * (place + 1)) for place, one in enumerate(search.candidates))
+    figure = pareto(replace(search, candidates=timed), budget=0.025, by_time=True)
+    known = {one.recipe: one for one in timed}
+    places = [
+        (place, x)
+        for trace in figure["data"]
+        for place, x in zip(trace.get("customdata", []), trace["x"], strict=False)
+    ]
+    distinct = replace(search, candidates=timed).distinct
+    assert places
+    for place, x in places:
+        assert x == pytest.approx(1e3 * known[distinct[int(place)].recipe].seconds)
+    assert figure["layout"]["shapes"][0]["x0"] == pytest.approx(25)
+    assert "ms" in figure["layout"]["xaxis"]["title"]["text"]

@@ -8,6 +8,26 @@ const VIEWS = [
   { id: "differences", label: "Differences", help: "Two recipes layer by layer" },
 ];
 const STEP = 1000; // bytes
+const UNITS = {
+  MB: {
+    name: "MB",
+    step: 1e6,
+    of: (point) => point.bytes,
+    label: "Budget in megabytes",
+    title: "Bytes of the whole network that the result may have. Arrow keys move it.",
+    words: (value, { fixed, eight }) => `${(value / 1e6).toFixed(2)} MB, ${Math.round((100 * (value - fixed)) / Math.max(1, eight - fixed))} % of 8 bits`,
+    help: ({ fixed }) => `${(fixed / 1e6).toFixed(2)} MB of it are not quantized; the share is of the rest.`,
+  },
+  ms: {
+    name: "ms",
+    step: 1,
+    of: (point) => point.ms ?? Infinity,
+    label: "Budget in milliseconds",
+    title: "Milliseconds that a forward pass may take, as this machine executes it. Arrow keys move it.",
+    words: (value) => `${value.toPrecision(3)} ms a forward pass`,
+    help: () => "A search measures what each layer takes at 4 and 8 bits, and in the end what the result takes.",
+  },
+};
 
 export function mountDecide(host, { config, send }) {
   const look = (name, value) => send({ do: "decide", name, value });
@@ -16,7 +36,7 @@ export function mountDecide(host, { config, send }) {
     type: "button",
     class: "ql-primary",
     title: "Find the bits of every layer that hurt least within the budget. The recipe in force stays.",
-    onclick: () => send({ do: "search", budget: Number(range.value) }),
+    onclick: () => send({ do: "search", budget: Number(range.value), unit: unit().name }),
   }, "Search");
   const header = make("header", {}, make("h2", {}, "Decide"), views.element, make("span", { class: "ql-spring" }), search);
 
@@ -28,9 +48,16 @@ export function mountDecide(host, { config, send }) {
     oninput: () => moved(),
   });
   const read = make("output", { class: "ql-budget-read", "data-testid": "budget" });
-  const megabytes = make("button", { type: "button", "aria-pressed": "true", title: "The budget is a size." }, "MB");
-  const latency = make("button", { type: "button", "aria-pressed": "false", disabled: true }, "ms");
+  const megabytes = make("button", { type: "button", title: "The budget is a size.", onclick: () => choose("MB") }, "MB");
+  const latency = make("button", { type: "button", onclick: () => choose("ms") }, "ms");
   const units = make("div", { class: "ql-segments", role: "group", "aria-label": "Unit of the budget" }, megabytes, latency);
+  let counted = "MB";
+  const unit = () => UNITS[counted];
+  const choose = (name) => {
+    counted = name;
+    look("unit", name);
+    fill();
+  };
   const budget = make("div", { class: "ql-budget" }, make("span", { class: "ql-quiet" }, "budget"), range, read, units);
 
   const best = make("p", { class: "ql-best", "data-testid": "best", "aria-live": "polite" });
@@ -65,19 +92,19 @@ export function mountDecide(host, { config, send }) {
 
   const moved = () => {
     const value = Number(range.value);
-    const { slider, points, now } = shown;
-    const share = (value - slider.fixed) / Math.max(1, slider.eight - slider.fixed);
-    setText(read, `${(value / 1e6).toFixed(2)} MB, ${Math.round(100 * share)} % of 8 bits`);
-    read.title = `${(slider.fixed / 1e6).toFixed(2)} MB of it are not quantized; the share is of the rest.`;
+    const { points, now } = shown;
+    setText(read, unit().words(value, shown.slider));
+    read.title = unit().help(shown.slider);
     range.setAttribute("aria-valuetext", read.textContent);
-    const place = within(points, value);
+    const place = within(points, value, unit().of);
     found.hidden = place < 0;
     if (place >= 0) {
       const point = points[place];
       load.dataset.place = place;
       load.disabled = place === now;
       const drift = point.measured ? `measured ${point.measured}` : `predicted ${point.predicted}, not run`;
-      setText(best, `Best found within it: ${(point.bytes / 1e6).toFixed(2)} MB, drift ${drift}; layers\u00a0×\u00a0bits: ${point.layers}`);
+      const time = point.ms === null ? "" : `, ${point.ms.toPrecision(3)} ms${point.timed ? ` (measured ${point.timed})` : ""}`;
+      setText(best, `Best found within it: ${(point.bytes / 1e6).toFixed(2)} MB${time}, drift ${drift}; layers\u00a0×\u00a0bits: ${point.layers}`);
       best.title = `${point.words}; predicted ${point.predicted}`;
     }
     draw();
@@ -87,8 +114,24 @@ export function mountDecide(host, { config, send }) {
     const figure = shown.shows === "front" ? shown.front : shown.bars;
     if (!figure) return;
     const line = shown.shows === "front" ? figure.layout.shapes?.[0] : null;
-    if (line) line.x0 = line.x1 = Number(range.value) / 1e6;
+    if (line && shown.by_time === (counted === "ms")) line.x0 = line.x1 = Number(range.value) / unit().step;
     plot.show({ ...figure, layout: { ...figure.layout } });
+  };
+
+  /** The slider in the unit that is chosen; where a person has moved it, it stays. */
+  const fill = () => {
+    const limits = counted === "ms" ? shown.clock : shown.slider;
+    megabytes.setAttribute("aria-pressed", String(counted === "MB"));
+    latency.setAttribute("aria-pressed", String(counted === "ms"));
+    range.setAttribute("aria-label", unit().label);
+    range.title = unit().title;
+    range.step = counted === "ms" ? "any" : STEP; // a step would leave out what costs exactly the budget
+    range.min = limits.low;
+    range.max = limits.high;
+    const key = JSON.stringify([counted, limits]);
+    if (key !== asked) range.value = limits.value;
+    asked = key;
+    moved();
   };
 
   const allow = () => (search.disabled = !shown.slider || document.documentElement.dataset.qlBusy === "true");
@@ -99,14 +142,10 @@ export function mountDecide(host, { config, send }) {
     views.show(VIEWS, value.shows);
     allow();
     latency.title = value.latency;
+    latency.disabled = !value.clock;
+    counted = value.clock ? value.unit : "MB";
     budget.hidden = !value.slider;
-    if (value.slider) {
-      range.min = value.slider.low;
-      range.max = value.slider.high;
-      const key = JSON.stringify(value.slider);
-      if (key !== asked) range.value = value.slider.value;
-      asked = key;
-    }
+    if (value.slider) fill();
     const comparing = value.shows === "differences";
     sides.element.hidden = !comparing;
     frame.hidden = comparing;
@@ -118,17 +157,16 @@ export function mountDecide(host, { config, send }) {
     setText(note, value.note);
     note.hidden = !value.note;
     if (comparing) sides.show(value);
-    if (value.slider) moved();
     budget.hidden ||= value.shows !== "front";
     found.hidden ||= value.shows !== "front";
   };
 }
 
-/** The place of the point of smallest drift that is no larger; one of a network that broke down has none. */
-function within(points, bytes) {
+/** The place of the point of smallest drift that costs no more; one of a network that broke down has none. */
+function within(points, most, cost) {
   let best = -1;
   points.forEach((point, place) => {
-    if (point.bytes <= bytes && point.drift !== null && (best < 0 || better(point, points[best]))) best = place;
+    if (cost(point) <= most && point.drift !== null && (best < 0 || better(point, points[best]))) best = place;
   });
   return best;
 }

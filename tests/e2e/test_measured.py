@@ -1,0 +1,89 @@
+"""Speed and size as a person sees them: measured on request, marked where simulated, taken away as a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(500)]
+FORWARD = "[data-number=forward]"
+PATIENCE = 120_000
+
+
+@pytest.fixture
+def measured(bench):
+    """The lab on W8A8, its forward pass measured."""
+    bench.open()
+    page = bench.page
+    page.get_by_label("Bits per weight of the preset").select_option("8")
+    bench.settle()
+    page.get_by_label("Bits per activation of the preset").select_option("8")
+    bench.settle()
+    page.get_by_test_id("measure").click()
+    page.locator(f"{FORWARD} dd", has_text="full").wait_for(timeout=PATIENCE)
+    bench.settle()
+    return bench
+
+
+def test_the_forward_pass_is_measured_and_says_machine_and_kernels_and_colours_the_map(measured):
+    page = measured.page
+    tile = page.locator(FORWARD)
+    assert re.search(r"(ms|s)\b", tile.inner_text())
+    told = tile.get_attribute("title")
+    assert "measured on this machine" in told
+    assert re.search(r"kernels: .+ × \d+", told)
+    page.get_by_label("Colour by").select_option("time")
+    page.get_by_text("Slowest layers by").wait_for()
+    first = page.locator("[data-testid=worst] .ql-worst-value").first
+    first.filter(has_text="%").wait_for()
+    page.locator(".ql-facts", has_text=re.compile(r"ms \(.+ %\)")).wait_for()
+    page.get_by_role("tab", name="Decide").click()
+    milliseconds = page.get_by_role("button", name="ms", exact=True)
+    milliseconds.click()
+    page.get_by_test_id("budget").filter(has_text="ms a forward pass").wait_for()
+
+
+def test_a_simulated_layer_says_so_and_a_click_makes_it_run(bench):
+    bench.open()
+    page = bench.page
+    page.get_by_label("Bits per activation", exact=True).select_option("16")
+    offer = page.get_by_test_id("simulated")
+    offer.wait_for(timeout=PATIENCE)
+    assert "its input is not rounded" in offer.get_attribute("title")
+    offer.click()
+    offer.wait_for(state="hidden", timeout=PATIENCE)
+    assert page.get_by_label("Bits per activation", exact=True).input_value() == "8"
+
+
+def test_the_model_is_written_and_a_fresh_process_runs_it(served, bench, tmp_path, monkeypatch):
+    monkeypatch.setenv("QUANTLAB_EXPORTS", str(tmp_path))
+    with served(18751) as address:
+        bench.address = address
+        bench.open()
+        bench.tab("Recipe")
+        page = bench.page
+        page.get_by_label("Name of the folder").fill("taken away")
+        page.get_by_test_id("export-packed").click()
+        told = page.get_by_test_id("exported")
+        told.wait_for(timeout=PATIENCE)
+        assert "smaller than float32" in told.inner_text()
+        code = told.locator("code").inner_text()
+        page.get_by_test_id("export-onnx").click()
+        refusal = page.get_by_test_id("message")
+        refusal.wait_for(state="visible", timeout=PATIENCE)
+        assert "cannot hold" in refusal.inner_text()
+    assert str(tmp_path / "taken-away") in code
+    script = f"import quantlab as ql; {code}; print(len(ql.load_scene('demo').images), model)"
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=200,
+    )
+    assert ran.stdout.startswith("4 Model(") or "mini" in ran.stdout
