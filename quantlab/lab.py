@@ -241,12 +241,9 @@ class Lab(Exporting):
         Raises:
             RecipeError: The budget is neither size nor time, or too small.
         """
-        ask = Ask(tuple(bits), mode, vary, scenes, seed)
-        wish = Wish(budget, ask, tries, seed)
+        wish = Wish(budget, Ask(tuple(bits), mode, vary, scenes, seed), tries, seed)
         with self._trying() as trials:
-            return search(
-                trials, self.recipe, wish, job, clock=lambda one, own: self.measure(recipe=one, job=own)
-            )
+            return search(trials, self.recipe, wish, job, clock=self.measure)
 
     # -- to keep and to pass on ---------------------------------------------------------------------------------
 
