@@ -201,7 +201,8 @@ def test_mini_runs_in_both_and_is_smaller(tmp_path: Path) -> None:
     made = check_both(lab, tmp_path)
     quantized = lab.calibrated().structure.layers
     codes = sum(quantized[name].in_features * quantized[name].out_features for name in lab.plan().quantized)
-    assert made.bytes < made.full_bytes - 2.9 * codes
+    # Three bytes a code, less the scales and the graph.
+    assert made.bytes < made.full_bytes - 2.8 * codes
 
 
 def check_both(lab: ql.Lab, folder: Path) -> object:
