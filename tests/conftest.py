@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -101,10 +102,9 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A fresh page of 1280 x 720 that fails the test on a request that leaves this machine, or a script error."""
-    context = browser.new_context(viewport={"width": 1280, "height": 720})
+@contextmanager
+def _guarded(browser: Any, **settings: Any) -> Iterator[tuple[Any, list[str]]]:
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 720}} | settings)
     trouble: list[str] = []
 
     def gate(route: Any) -> None:
@@ -118,8 +118,24 @@ def page(browser: Any) -> Iterator[Any]:
     page = context.new_page()
     page.on("websocket", lambda socket: is_local(socket.url) or trouble.append(f"socket left: {socket.url}"))
     page.on("pageerror", lambda error: trouble.append(f"script error: {error}"))
-    yield page
+    yield page, trouble
     context.close()
+
+
+@pytest.fixture(scope="session")
+def guarded() -> Callable[..., AbstractContextManager[tuple[Any, list[str]]]]:
+    """``with guarded(browser, **settings) as (page, trouble)``: a page that may talk to this machine only.
+
+    ``trouble`` collects requests that leave this machine, and script errors.
+    """
+    return _guarded
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A fresh page of 1280 x 720 that fails the test on a request that leaves this machine, or a script error."""
+    with _guarded(browser) as (page, trouble):
+        yield page
     assert not trouble, trouble
 
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from playwright.sync_api import TimeoutError  # noqa: A004
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120_000
@@ -19,6 +20,10 @@ PATIENCE = 120_000
 IDLE = """() => document.documentElement.dataset.qlBusy === 'false'
     && document.querySelector('.ql-stage')?.dataset.cloud
     && document.querySelector('.ql-layer')?.dataset.number"""
+WAITING = """() => [document.documentElement.dataset.qlBusy, document.querySelector('.ql-stage')?.dataset.cloud,
+    document.querySelector('.ql-layer')?.dataset.number, document.querySelector('[data-testid=state]')?.textContent,
+    document.querySelector('[data-testid=message]')?.innerText, document.body.innerText.slice(0, 500)]"""
+"""What `IDLE` waits for, and what the page says instead."""
 STATE = """() => ({
     layer: document.querySelector('.ql-layer h2').title,
     numbers: [...document.querySelectorAll('.ql-tiles > div')].slice(0, 4).map((tile) => tile.children[1].textContent),
@@ -27,6 +32,9 @@ STATE = """() => ({
     rotation: document.querySelector('input[name=rotation]').checked,
     points: document.querySelector('.quantlab-viewer').__quantlabViewer.stats().points,
 })"""
+
+
+SEEN = "localStorage.setItem('quantlab-hint', 'seen')"
 
 
 class Bench:
@@ -50,11 +58,37 @@ class Bench:
         self.settle()
         return self.state()
 
+    def begin(self) -> SimpleNamespace:
+        """Bring the tab to where every lab begins, whatever was done in it before, and answer its state.
+
+        A page that is loaded already stays, so that nothing is measured twice: every change is undone.
+        """
+        if self.page.url.startswith(self.address):
+            self.page.keyboard.press("Escape")
+            self.tab("Bench")
+            self.settle()
+        else:
+            self.open()
+        undo, worst = self.page.get_by_test_id("undo"), self.page.locator("[data-testid=worst] button").first
+        while undo.is_enabled():
+            undo.click()
+            self.settle()
+        if worst.is_visible() and worst.get_attribute("data-layer") != self.state().layer:
+            worst.click()
+            self.settle()
+        return self.state()
+
     def settle(self) -> None:
         """Wait until nothing runs, and a moment later still nothing."""
-        self.page.wait_for_function(IDLE, timeout=PATIENCE)
+        self._idle()
         self.page.wait_for_timeout(400)
-        self.page.wait_for_function(IDLE, timeout=PATIENCE)
+        self._idle()
+
+    def _idle(self) -> None:
+        try:
+            self.page.wait_for_function(IDLE, timeout=PATIENCE)
+        except TimeoutError:
+            pytest.fail(f"the lab does not come to rest: {self.page.evaluate(WAITING)}")
 
     def state(self) -> SimpleNamespace:
         """What is on the screen: layer, numbers, cloud, scene, rotation, points."""
@@ -107,19 +141,39 @@ def address() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session")
-def bench_on(address: str) -> Callable[[Any], Bench]:
-    """The lab in a page of the test's own, as one that the tests of a file share; nothing is open yet."""
+@pytest.fixture(scope="module")
+def tab(browser: Any, guarded: Any) -> Iterator[tuple[Any, list[str]]]:
+    """One tab for the tests of a file, of somebody who has been here before: its lab is measured once."""
+    with guarded(browser) as (page, trouble):
+        page.add_init_script(SEEN)
+        yield page, trouble
 
-    def on(page: Any) -> Bench:
-        page.add_init_script("localStorage.setItem('quantlab-hint', 'seen')")
-        return Bench(page, address)
 
-    return on
+@pytest.fixture
+def page(tab: tuple[Any, list[str]], request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The tab of the file; a script error or a request that leaves this machine fails the test in which it happens.
+
+    A test that is run again finds it empty: nobody knows what its first try left there.
+    """
+    page, trouble = tab
+    if getattr(request.node, "execution_count", 1) > 1:
+        page.goto("about:blank")
+    trouble.clear()
+    page.set_viewport_size({"width": 1280, "height": 720})
+    yield page
+    assert not trouble, trouble
 
 
 @pytest.fixture
 def bench(page: Any, address: str) -> Bench:
-    """The lab in the page of this test, of somebody who has been here before; nothing is open yet."""
-    page.add_init_script("localStorage.setItem('quantlab-hint', 'seen')")
+    """The lab in the tab of the file; ``begin`` it."""
     return Bench(page, address)
+
+
+@pytest.fixture
+def fresh(browser: Any, guarded: Any, address: str) -> Iterator[Bench]:
+    """The lab in a tab of this test's own, for what changes more than a recipe; nothing is open yet."""
+    with guarded(browser) as (page, trouble):
+        page.add_init_script(SEEN)
+        yield Bench(page, address)
+    assert not trouble, trouble

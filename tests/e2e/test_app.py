@@ -27,7 +27,7 @@ def photos(tmp_path_factory):
 
 
 def test_a_toggle_moves_numbers_histogram_and_cloud_and_undo_takes_them_back(page, bench):
-    first = bench.open()
+    first = bench.begin()
     assert first.points == [4 * 96 * 96] * 2
     page.locator("[data-testid=worst] button").nth(1).click()
     bench.settle()
@@ -50,16 +50,15 @@ def test_a_toggle_moves_numbers_histogram_and_cloud_and_undo_takes_them_back(pag
 
 
 def test_zoom_and_camera_stay_when_values_change(page, bench):
-    start = bench.open()
+    start = bench.begin()
     whole = page.evaluate(RANGE)
     box = page.locator("[data-testid=histogram] .nsewdrag").first.bounding_box()
     page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.4 * box["height"])
     page.mouse.down()
     page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.41 * box["height"], steps=5)
     page.mouse.up()
-    page.wait_for_timeout(500)
+    page.wait_for_function(f"(whole) => ({RANGE})().join() !== whole.join()", arg=whole)
     zoomed = page.evaluate(RANGE)
-    assert zoomed != whole
     page.evaluate(
         "() => { const viewer = document.querySelector('.quantlab-viewer').__quantlabViewer;"
         " const camera = viewer.getCamera(); camera.position = camera.position.map((x) => x + 0.3);"
@@ -72,12 +71,13 @@ def test_zoom_and_camera_stay_when_values_change(page, bench):
     assert page.evaluate(CAMERA) == pytest.approx(view, abs=1e-4)
 
 
-def test_uploaded_pictures_replace_the_scene_and_a_bad_file_changes_nothing(page, bench, photos, tmp_path):
-    start = bench.open()
+def test_uploaded_pictures_replace_the_scene_and_a_bad_file_changes_nothing(fresh, photos, tmp_path):
+    page = fresh.page
+    start = fresh.open()
     with page.expect_file_chooser() as chooser:
         page.locator("#ql-upload").click()
     chooser.value.set_files(photos)
-    uploaded = bench.changed(start, key="scene")
+    uploaded = fresh.changed(start, key="scene")
     assert uploaded.points == [2 * 96 * 96] * 2
     assert "knows only its rooms" in page.get_by_test_id("scene-note").inner_text()
     bad = tmp_path / "<img src=x onerror=alert(1)>.jpg"
@@ -88,14 +88,15 @@ def test_uploaded_pictures_replace_the_scene_and_a_bad_file_changes_nothing(page
     message = page.get_by_test_id("message")
     message.wait_for(state="visible", timeout=30_000)
     assert message.locator("img").count() == 0
-    bench.settle()
-    after = bench.state()
+    fresh.settle()
+    after = fresh.state()
     assert (after.scene, after.numbers, after.points) == (uploaded.scene, uploaded.numbers, uploaded.points)
     page.get_by_role("checkbox", name="rotation").check()
-    assert bench.changed(after).points == uploaded.points
+    assert fresh.changed(after).points == uploaded.points
 
 
-def test_a_page_that_is_not_heard_asks_again(page, bench):
+def test_a_page_that_is_not_heard_asks_again(fresh):
+    page = fresh.page
     lost = []
 
     def lose_the_first(route):
@@ -106,17 +107,17 @@ def test_a_page_that_is_not_heard_asks_again(page, bench):
             route.fulfill(json={"event_id": "lost on the way"})
 
     page.route("**/queue/join*", lose_the_first)
-    assert min(bench.open().points) > 0
+    assert min(fresh.open().points) > 0
     assert lost
 
 
 def test_two_browsers_do_not_see_each_others_lab(page, bench, browser):
-    mine = bench.open()
+    mine = bench.begin()
     other = browser.new_context()
     try:
         second = other.new_page()
         second_bench = bench.on(second)
-        theirs = second_bench.open()
+        theirs = second_bench.begin()
         assert theirs.numbers == mine.numbers
         second_bench.preset("quarot")
         second_bench.changed(theirs)
@@ -129,7 +130,7 @@ def test_two_browsers_do_not_see_each_others_lab(page, bench, browser):
 
 
 def test_a_reload_finds_the_same_lab(page, bench):
-    start = bench.open()
+    start = bench.begin()
     page.get_by_role("checkbox", name="keep").check()
     after = bench.changed(start)
     page.reload()
@@ -140,7 +141,7 @@ def test_a_reload_finds_the_same_lab(page, bench):
 
 
 def test_rounding_after_full_precision_takes_the_bits_that_were_chosen_before(page, bench):
-    start = bench.open()
+    start = bench.begin()
     for name in ("weights", "activations"):
         page.get_by_label(f"Bits per {name[:-1]} of the preset").select_option("3")
         start = bench.changed(start)
@@ -159,7 +160,7 @@ BEYOND = """(width) => [...document.querySelectorAll('#ql button, #ql select, #q
 
 
 def test_nothing_is_cut_off_in_a_narrow_window(page, bench):
-    bench.open()
+    bench.begin()
     for width in (1280, 1152, 1024, 390):
         page.set_viewport_size({"width": width, "height": 844})
         page.wait_for_timeout(500)
@@ -167,7 +168,7 @@ def test_nothing_is_cut_off_in_a_narrow_window(page, bench):
 
 
 def test_the_map_opens_layers_and_the_table_and_the_recipe_follow(page, bench):
-    start = bench.open()
+    start = bench.begin()
     box = page.locator("[data-testid=map] .nsewdrag").first.bounding_box()
     page.mouse.click(box["x"] + 0.1 * box["width"], box["y"] + 0.05 * box["height"])
     layer = bench.changed(start, key="layer").layer
@@ -187,12 +188,17 @@ LEGEND = """() => { const plot = document.querySelector('[data-testid=histogram]
     const bottom = plot.querySelector('.legend').getBoundingClientRect().bottom;
     return bottom - plot.querySelector('.nsewdrag').getBoundingClientRect().top; }"""
 
+WIDTH = "() => document.querySelector('[data-testid=histogram]')._fullLayout.width"
+"""Of the plot as it was drawn last."""
+
 
 def test_a_legend_stays_above_its_plot_when_the_window_grows(page, bench):
-    start = bench.open()
+    start = bench.begin()
     page.get_by_role("checkbox", name="rotation").check()
     bench.changed(start)
     assert page.evaluate(LEGEND) <= 1
+    width = page.evaluate(WIDTH)
     page.set_viewport_size({"width": 1800, "height": 900})
-    page.wait_for_timeout(1500)
+    page.wait_for_function(f"(width) => ({WIDTH})() > width", arg=width)
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert page.evaluate(LEGEND) <= 1

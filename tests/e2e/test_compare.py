@@ -30,26 +30,26 @@ def taken(page, what):
     return download.value
 
 
-def test_two_states_of_the_history_and_the_truth_stand_side_by_side(bench):
-    page, cloud = bench.page, bench.open().cloud
-    bench.preset("quarot")
-    cloud = wait_for_cloud(bench, cloud)
+def test_two_states_of_the_history_and_the_truth_stand_side_by_side(fresh):
+    page, cloud = fresh.page, fresh.open().cloud
+    fresh.preset("quarot")
+    cloud = wait_for_cloud(fresh, cloud)
     left, right = page.get_by_label("Left side"), page.get_by_label("Right side")
     states = [text for text in left.locator("option").all_inner_texts() if text[0].isdigit()]
     assert states == ["1: quarot W4A4", "0: rtn W4A4"]
     left.select_option(label="0: rtn W4A4")
-    cloud = wait_for_cloud(bench, cloud)
+    cloud = wait_for_cloud(fresh, cloud)
     assert page.evaluate(LABELS) == ["0: rtn W4A4", "quantized"]
     between = page.get_by_test_id("error-told").inner_text()
     right.select_option(label="ground truth")
-    wait_for_cloud(bench, cloud)
+    wait_for_cloud(fresh, cloud)
     assert page.evaluate(LABELS) == ["0: rtn W4A4", "ground truth"]
     assert page.get_by_test_id("error-told").inner_text() != between
     assert page.locator(".ql-tiles").is_visible()
 
 
 def test_the_sheet_changes_the_error_cleans_and_takes_it_back_by_keyboard(bench):
-    page, first = bench.page, bench.open().cloud
+    page, first = bench.page, bench.begin().cloud
     page.get_by_test_id("clouds-button").focus()
     page.keyboard.press("Enter")
     sheet = page.get_by_test_id("clouds")
@@ -79,7 +79,7 @@ def test_the_sheet_changes_the_error_cleans_and_takes_it_back_by_keyboard(bench)
 
 def test_what_is_shown_can_be_taken_away_as_files(bench, tmp_path):
     page = bench.page
-    bench.open()
+    bench.begin()
     page.evaluate(
         "() => { const viewer = document.querySelector('.quantlab-viewer').__quantlabViewer;"
         "viewer.setFrames([0, 2]); viewer.setConfidence(0); }"

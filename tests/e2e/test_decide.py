@@ -29,26 +29,34 @@ rules:
 
 
 @pytest.fixture(scope="module")
-def found(browser, address):
-    """A page in which a search has ended; the tests of this file share it."""
-    page = browser.new_page(viewport={"width": 1280, "height": 720})
-    page.add_init_script("localStorage.setItem('quantlab-hint', 'seen')")
+def searched(tab, address):
+    """A page in which a search has ended, and the size of the recipe it began with; the tests of this file share it."""
+    page, _ = tab
     page.goto(address)
     page.wait_for_function(IDLE, timeout=PATIENCE)
     page.get_by_role("tab", name="Recipe & export").click()
     page.get_by_test_id("yaml").fill(FEW_LAYERS)
     page.get_by_role("button", name="Apply", exact=True).click()
-    page.wait_for_function(
-        f"() => {SIZE} !== '' && document.documentElement.dataset.qlBusy === 'true'", timeout=PATIENCE
-    )
-    page.wait_for_function(IDLE, timeout=PATIENCE)
     page.get_by_role("tab", name="Decide").click()
-    page.get_by_text(f"A search runs each of {QUANTIZED} layers").wait_for()
+    page.get_by_text(f"A search runs each of {QUANTIZED} layers").wait_for(timeout=PATIENCE)
+    page.wait_for_function(IDLE, timeout=PATIENCE)
     page.get_by_role("button", name="Search", exact=True).click()
     page.wait_for_function(f"() => {FRONT}.data?.length > 3", timeout=PATIENCE)
     page.wait_for_function(IDLE, timeout=PATIENCE)
+    return page, page.evaluate(f"() => {SIZE}")
+
+
+@pytest.fixture
+def found(searched, tab):
+    """That page with the front shown and every change since the search undone."""
+    page, size = searched
+    page.get_by_role("button", name="Front", exact=True).click()
+    while page.evaluate(f"() => {SIZE}") != size:
+        page.get_by_role("button", name="Undo").click()
+        page.wait_for_function(IDLE, timeout=PATIENCE)
+        page.wait_for_timeout(200)
     yield page
-    page.close()
+    assert not tab[1], tab[1]
 
 
 def megabytes(locator):
@@ -77,7 +85,7 @@ def test_the_slider_names_the_best_recipe_that_fits(found):
 def test_a_latency_cannot_be_chosen_and_says_why(found):
     button = found.get_by_role("button", name="ms", exact=True)
     assert button.is_disabled()
-    assert "integer kernels" in button.get_attribute("title")
+    assert "Press Measure" in button.get_attribute("title")
 
 
 def test_a_point_becomes_the_recipe_and_undo_takes_it_back(found):
@@ -100,8 +108,9 @@ def test_layers_are_ranked_worst_at_the_top(found):
     assert len(values) == QUANTIZED
     assert values == sorted(values)
     of_bits = found.get_by_role("group", name="Bits of every layer by itself")
-    of_bits.get_by_role("button", name="2", exact=True).click()
-    found.wait_for_function(f"(old) => {FRONT}.data[0].x.at(-1) > old", arg=values[-1])
+    few = of_bits.locator("[aria-pressed=true]").inner_text() == "2"  # a first try may have left it so
+    of_bits.get_by_role("button", name="4" if few else "2", exact=True).click()
+    found.wait_for_function(f"(old) => {FRONT}.data[0].x.at(-1) {'<' if few else '>'} old", arg=values[-1])
     found.get_by_role("button", name="Front", exact=True).click()
 
 

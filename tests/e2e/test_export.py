@@ -18,6 +18,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "/user/me/proxy/7860"
 
 
+@pytest.fixture
+def bench(fresh):
+    """Each of these tests opens a tab of its own: links, uploads and other servers leave more than a recipe behind."""
+    return fresh
+
+
 def take(page, name: str, folder: Path) -> Path:
     """Press a button of the list and keep the file that comes."""
     with page.expect_download(timeout=180_000) as coming:

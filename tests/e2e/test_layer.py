@@ -15,14 +15,11 @@ TRACES = "() => document.querySelector('[data-testid=histogram]').data.map((trac
 VALUES = "() => document.querySelector('[data-testid=histogram]').data.at(-1).meta?.y"
 
 
-@pytest.fixture(scope="module")
-def shared(browser, bench_on):
-    """One page for the tests of this file that change nothing for good."""
-    context = browser.new_context(viewport={"width": 1280, "height": 720}, accept_downloads=True)
-    bench = bench_on(context.new_page())
-    bench.open()
-    yield bench
-    context.close()
+@pytest.fixture
+def shared(bench):
+    """The lab as it begins, in the tab of the file."""
+    bench.begin()
+    return bench
 
 
 def show(bench, panel, *, ready):
@@ -171,7 +168,7 @@ def test_the_search_box_keeps_the_layers_that_are_meant(shared):
 
 
 def test_a_clip_of_one_range_is_taken_over_into_the_settings(page, bench):
-    start = bench.open()
+    start = bench.begin()
     page.get_by_test_id("more-button").click()
     sheet = page.get_by_test_id("more")
     sheet.locator("[data-setting=activation_granularity]").select_option("tensor")

@@ -32,16 +32,17 @@ def test_axe_finds_no_serious_fault_on_any_tab(page, bench, theme):
     faults = {}
     for tab in page.get_by_role("tab").all():
         tab.click()
-        page.wait_for_timeout(700)
+        page.wait_for_timeout(300)  # colours fade in
         bench.settle()
         faults[tab.inner_text()] = serious(page)
     assert len(faults) >= 6
     assert not any(faults.values()), "\n".join(sorted({item for found in faults.values() for item in found}))
 
 
-def test_the_first_visit_shows_three_steps_and_no_other_does(page, address, bench):
+def test_the_first_visit_shows_three_steps_and_no_other_does(fresh):
+    page = fresh.page
     page.add_init_script("if (!sessionStorage.visited) localStorage.removeItem('quantlab-hint')")
-    bench.open()
+    fresh.open()
     card = page.get_by_test_id("hint")
     card.wait_for()
     page.evaluate("sessionStorage.visited = 'yes'")
@@ -58,13 +59,14 @@ def test_the_first_visit_shows_three_steps_and_no_other_does(page, address, benc
     assert len(set(told)) == 3
     assert card.count() == 0
     page.reload()
-    bench.settle()
+    fresh.settle()
     page.wait_for_timeout(500)
     assert page.get_by_test_id("hint").count() == 0
 
 
-def test_every_control_can_be_reached_by_tab_and_shows_that_it_has_the_focus(page, bench):
-    bench.open()
+def test_every_control_can_be_reached_by_tab_and_shows_that_it_has_the_focus(fresh):
+    page = fresh.page
+    fresh.open()
     reached = set()
     page.evaluate("document.body.focus()")
     for _ in range(120):
@@ -78,12 +80,13 @@ def test_every_control_can_be_reached_by_tab_and_shows_that_it_has_the_focus(pag
         assert any(wanted in name for name in reached), (wanted, sorted(reached))
 
 
-def test_a_browser_that_forbids_storage_opens_the_lab_and_turns_its_theme(page, bench):
+def test_a_browser_that_forbids_storage_opens_the_lab_and_turns_its_theme(fresh):
+    page = fresh.page
     page.add_init_script(
         "for (const kind of ['localStorage', 'sessionStorage']) Object.defineProperty(window, kind,"
         " { get() { throw new DOMException('forbidden', 'SecurityError'); } })"
     )
-    assert bench.open().layer
+    assert fresh.open().layer
     dark = page.evaluate("document.body.classList.contains('dark')")
     page.get_by_title("Light or dark").click()
     assert page.evaluate("document.body.classList.contains('dark')") != dark

@@ -11,11 +11,12 @@ POOL = """() => { const map = document.querySelector('[data-testid=pool-map]')?.
     return named && Object.fromEntries(named); }"""
 
 
-def test_calibration_scenes_are_tried_on_the_map_and_applied_to_the_recipe(page, bench):
-    start = bench.open()
-    bench.preset("smoothquant")
-    before = bench.changed(start)
-    bench.tab("Calibration")
+def test_calibration_scenes_are_tried_on_the_map_and_applied_to_the_recipe(fresh):
+    page = fresh.page
+    start = fresh.open()
+    fresh.preset("smoothquant")
+    before = fresh.changed(start)
+    fresh.tab("Calibration")
     page.wait_for_function(f"() => '4 picked' in (({POOL})() ?? {{}})", timeout=120_000)
     page.get_by_label("How scenes are picked").select_option("nfds")
     page.wait_for_function(f"() => '8 left out' in (({POOL})() ?? {{}})", timeout=120_000)
@@ -29,18 +30,18 @@ def test_calibration_scenes_are_tried_on_the_map_and_applied_to_the_recipe(page,
     page.get_by_label("scenes", exact=True).fill("5")
     page.get_by_label("scenes", exact=True).press("Enter")
     page.wait_for_function(f"() => '5 picked' in (({POOL})() ?? {{}})", timeout=120_000)
-    bench.settle()
-    assert bench.state().numbers == before.numbers, "trying changes nothing yet"
+    fresh.settle()
+    assert fresh.state().numbers == before.numbers, "trying changes nothing yet"
     page.get_by_role("button", name="Apply").click()
-    after = bench.changed(before, key="numbers")
-    bench.tab("Recipe")
+    after = fresh.changed(before, key="numbers")
+    fresh.tab("Recipe")
     page.wait_for_function(
         "document.querySelector('[data-testid=yaml]')?.value.includes('method: nfds')", timeout=30_000
     )
     assert "scenes: 5" in page.get_by_test_id("yaml").input_value()
     assert "recipe.calibrated('nfds', scenes=5)" in page.get_by_test_id("python").inner_text()
     page.get_by_test_id("undo").click()
-    assert bench.changed(after, key="numbers").numbers == before.numbers
+    assert fresh.changed(after, key="numbers").numbers == before.numbers
 
 
 CARD = """() => { const card = document.querySelector('[data-testid=method-card]');
@@ -53,7 +54,7 @@ COLOURS = "() => JSON.stringify(document.querySelector('[data-testid=map]').data
 
 
 def test_every_method_is_explained_on_one_screen(page, bench):
-    bench.open()
+    bench.begin()
     bench.tab("Methods")
     names = page.locator(".ql-method-list button")
     names.first.wait_for()
@@ -72,7 +73,7 @@ def test_every_method_is_explained_on_one_screen(page, bench):
 
 
 def test_a_method_is_used_from_its_card_and_recipe_and_map_follow(page, bench):
-    start = bench.open()
+    start = bench.begin()
     colours = page.evaluate(COLOURS)
     bench.tab("Methods")
     page.locator(".ql-method-list button", has_text="QuaRot").click()
@@ -92,7 +93,7 @@ def test_a_method_is_used_from_its_card_and_recipe_and_map_follow(page, bench):
 
 
 def test_the_sheet_sets_what_the_row_has_no_room_for_and_takes_a_refused_value_back(page, bench):
-    start = bench.open()
+    start = bench.begin()
     page.get_by_test_id("more-button").click()
     sheet = page.get_by_test_id("more")
     mode = sheet.locator("[data-setting=activation_mode]")
@@ -123,7 +124,7 @@ def test_the_sheet_sets_what_the_row_has_no_room_for_and_takes_a_refused_value_b
 
 
 def test_a_method_that_learns_says_how_far_it_is_and_stops_at_once(page, bench):
-    start = bench.open()
+    start = bench.begin()
     bench.tab("Methods")
     page.locator(".ql-method-list button", has_text="QuantVGGT").click()
     page.get_by_role("button", name="Use this method").click()
