@@ -85,7 +85,7 @@ def attend(
     norms: tuple[nn.Module, nn.Module] = (nn.Identity(), nn.Identity()),
     rotary: RotaryTables | None = None,
 ) -> Tensor:
-    """Softmax attention with scale 1/sqrt(channels); a NaN or an infinity that takes part gives NaN.
+    """Softmax attention with scale 1/sqrt(channels); NaN and infinities spoil what they spoil in torch.
 
     Args:
         query: ``[batch, tokens, heads, channels]``, float32 or bfloat16, on the CPU; any strides whose last is 1.

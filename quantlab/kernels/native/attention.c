@@ -25,7 +25,6 @@ enum { NO_MEMORY = -2, NO_INSTRUCTIONS = -3 };
 
 #if HAS_VNNI && defined(__AVX512BF16__)
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -41,6 +40,9 @@ static const struct {
 #endif
 
 typedef uint16_t half; /* the bits of a bfloat16 */
+
+/* No score is lower; its distance to any other is still a number. */
+static const float LOWEST = -1.7e38f;
 
 enum { ROWS = 32, KEYS = 256, PASS = 4, MOST = 128, ALL = 0xffff }; /* PASS: times 32 queries per reading of the keys */
 
@@ -68,6 +70,9 @@ static inline void exp2_of(__m512 x[4]) {
     for (int v = 0; v < 4; v++)
         x[v] = _mm512_scalef_ps(sum[v], whole[v]);
 }
+
+/* A product that is rounded before anything is added: a compiler that fuses them makes numbers below -2^24 wrong. */
+static inline __m512 scaled(__m512 x, __m512 by) { return _mm512_mul_round_ps(x, by, _MM_FROUND_CUR_DIRECTION); }
 
 static void normalise(float *row, int64_t channels, const float *gain, const float *bias, float epsilon) {
     __m512 sum = _mm512_setzero_ps(), squares = sum;
@@ -246,23 +251,23 @@ struct work {
 };
 
 /* A NaN is never the largest, but makes NaN of its weight all the same. */
-static inline float largest_of(const float *scores, int64_t width, float factor, float before) {
-    __m512 one = _mm512_set1_ps(-FLT_MAX), two = one;
+static inline float largest_of(const float *scores, int64_t width, float before) {
+    __m512 one = _mm512_set1_ps(LOWEST), two = one;
     for (int64_t j = 0; j < width; j += 32) {
         one = _mm512_max_ps(one, _mm512_loadu_ps(scores + j));
         two = _mm512_max_ps(two, _mm512_loadu_ps(scores + j + 16));
     }
-    const float found = _mm512_reduce_max_ps(_mm512_max_ps(one, two)) * factor;
+    const float found = _mm512_reduce_max_ps(_mm512_max_ps(one, two));
     return found > before ? found : before;
 }
 
-/* The weights 2^(factor * score - largest) of one query; returns their sum. */
+/* The weights 2^(factor * (score - largest)) of one query; returns their sum. */
 static inline float weigh(const float *scores, half *weights, int64_t width, float factor, float largest) {
     const __m512 scale = _mm512_set1_ps(factor), shift = _mm512_set1_ps(largest), zero = _mm512_setzero_ps();
     __m512 x[4], sums[4] = {zero, zero, zero, zero};
     for (int64_t j = 0; j < width; j += 64) {
         for (int v = 0; v < 4; v++)
-            x[v] = _mm512_fmsub_ps(_mm512_loadu_ps(scores + j + 16 * v), scale, shift);
+            x[v] = scaled(_mm512_sub_ps(_mm512_loadu_ps(scores + j + 16 * v), shift), scale);
         exp2_of(x);
         for (int v = 0; v < 4; v++)
             sums[v] = _mm512_add_ps(sums[v], x[v]);
@@ -273,12 +278,13 @@ static inline float weigh(const float *scores, half *weights, int64_t width, flo
 }
 
 /* What the rows carry is rescaled from their former largest scores to `now`. */
-static void rescale(struct rows *rows, const float now[ROWS], const float added[ROWS], int64_t channels) {
+static void rescale(struct rows *rows, const float now[ROWS], const float added[ROWS], float factor, int64_t channels) {
     float shrink[4 * 16];
     __m512 x[4];
     for (int v = 0; v < 4; v++)
-        x[v] = v < 2 ? _mm512_sub_ps(_mm512_loadu_ps(rows->largest + 16 * v), _mm512_loadu_ps(now + 16 * v))
-                     : _mm512_setzero_ps();
+        x[v] = v > 1 ? _mm512_setzero_ps()
+                     : scaled(_mm512_sub_ps(_mm512_loadu_ps(rows->largest + 16 * v), _mm512_loadu_ps(now + 16 * v)),
+                              _mm512_set1_ps(factor));
     exp2_of(x);
     for (int v = 0; v < 4; v++)
         _mm512_storeu_ps(shrink + 16 * v, x[v]);
@@ -298,15 +304,15 @@ static void soften(const float *scores, half *weights, int64_t width, float fact
     float now[ROWS], added[ROWS];
     const int64_t all = steps(next) + steps(past);
     int64_t done = 0;
-    now[0] = largest_of(scores, width, factor, rows->largest[0]);
+    now[0] = largest_of(scores, width, rows->largest[0]);
     for (int r = 0; r < ROWS; r++, scores += KEYS, weights += KEYS) {
         if (r + 1 < ROWS)
-            now[r + 1] = largest_of(scores + KEYS, width, factor, rows->largest[r + 1]);
+            now[r + 1] = largest_of(scores + KEYS, width, rows->largest[r + 1]);
         added[r] = weigh(scores, weights, width, factor, now[r]);
         for (; done * ROWS < all * (r + 1); done++)
             step(next->j < next->columns ? next : past);
     }
-    rescale(rows, now, added, channels);
+    rescale(rows, now, added, factor, channels);
 }
 
 /* A round is 32 queries against 256 keys. While its scores are softened, those of the next round are computed and the
@@ -331,7 +337,7 @@ static void attend(const struct attention *a, struct work *w, const half *keys, 
             float *scores = w->scores[t & 1];
             for (int r = 0; r < ROWS; r++) /* behind the last key nothing has weight */
                 for (int64_t j = a->keys - key[1]; j < width[1]; j++)
-                    scores[r * KEYS + j] = -FLT_MAX;
+                    scores[r * KEYS + j] = LOWEST;
             soften(scores, w->weights[t & 1], width[1], factor, w->rows + t % active, channels, &next, &past);
         } else {
             run(&next);
@@ -345,7 +351,7 @@ static void begin_rows(const struct attention *a, int64_t batch, int64_t head, i
     memset(rows->query, 0, ROWS * a->channels * sizeof(half));
     memset(rows->sum, 0, ROWS * a->channels * sizeof(float));
     for (int64_t r = 0; r < ROWS; r++) {
-        rows->largest[r] = -FLT_MAX;
+        rows->largest[r] = LOWEST;
         rows->total[r] = 0.0f;
         if (start + r < a->queries)
             prepare(a, a->query, from + (start + r) * a->query_stride[1], start + r, a->query_gain, a->query_bias,
