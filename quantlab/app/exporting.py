@@ -36,8 +36,9 @@ def _packed(lab: Lab, folder: Path, job: Job) -> dict[str, str]:
     drift = made.drift
     about = [f"{short(made.full_bytes / made.bytes, 2)}× smaller than float32"]
     if drift is not None:
-        off = f"{short(drift.outputs, 2)} of the largest output" if drift.outputs else "nothing"
-        about.append(f"off the simulation by {off}")
+        about.append(
+            f"off what is simulated by {short(drift.outputs, 2)}" if drift.outputs else "as simulated"
+        )
     return _told(made.folder, made.bytes, about, f'model = ql.load_model("{made.folder}")')
 
 
@@ -49,7 +50,7 @@ def _deployed(target: str) -> Callable[[Lab, Path, Job], dict[str, str]]:
         pictures = " × ".join(map(str, made.shape))
         about = [
             f"{short(made.full_bytes / made.bytes, 2)}× smaller than float32",
-            f"off the simulation by {short(made.max_error, 2)}, takes {pictures}",
+            f"off what is simulated by {short(made.max_error, 2)}, takes {pictures}",
         ]
         return _told(made.paths[0], made.bytes, about, str(made.paths[0]))
 

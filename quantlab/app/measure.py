@@ -126,7 +126,8 @@ def measure_pool(session: Session, emit: Emit, job: Job) -> None:
 
 def measure_execution(session: Session, emit: Emit, job: Job) -> None:
     """Time and memory as this machine executes the recipe."""
-    session.learn(job, measurement=session.open_lab().measure(job=job))
+    again = session.results.measurement is not None
+    session.learn(job, measurement=session.open_lab().measure(again=again, job=job))
     emit(panels(session, "numbers", "map", "layer", "decide"))
 
 

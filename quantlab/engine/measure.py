@@ -74,6 +74,8 @@ def measure(
         full_seconds=median(full.seconds),
         mixed_seconds=median(mixed[0].seconds) if mixed else None,
         runs=runs,
+        fastest=min(own.seconds),
+        slowest=max(own.seconds),
         bytes=held_bytes(executed),
         full_bytes=held_bytes(reference),
         peak_bytes=own.peak,

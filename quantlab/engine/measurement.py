@@ -18,6 +18,8 @@ class Measurement:
         full_seconds: The network as it was loaded.
         mixed_seconds: In the published mixed precision (bfloat16); None where it was loaded so.
         runs: How many passes each median is of.
+        fastest: The fastest pass as executed; far below the median on a machine that is busy otherwise.
+        slowest: The slowest.
         bytes: Of all weights as they are executed, what kernels made of them included.
         full_bytes: Of all weights as they were loaded.
         peak_bytes: Of what a pass allocates besides, at the most; None where the system does not tell.
@@ -43,6 +45,8 @@ class Measurement:
     runs: int
     bytes: int
     full_bytes: int
+    fastest: float = 0.0
+    slowest: float = 0.0
     peak_bytes: int | None = None
     full_peak_bytes: int | None = None
     kernels: Mapping[str, int] = field(default_factory=dict)

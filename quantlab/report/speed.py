@@ -9,7 +9,7 @@ from quantlab.report.data import ReportData
 from quantlab.report.markup import Child, Markup, tag
 from quantlab.report.parts import Part, exported, number, section, table
 from quantlab.views.names import distinct_names
-from quantlab.views.timing import kernels, speed
+from quantlab.views.timing import BUSY, kernels, speed
 
 if TYPE_CHECKING:
     from quantlab.engine.measurement import Measurement
@@ -40,6 +40,8 @@ def _where(measured: Measurement) -> str:
     threads = f"{measured.threads} thread{'' if measured.threads == 1 else 's'}"
     when = measured.date.replace("T", " ").replace("+00:00", " UTC")
     passes = f"the median of {measured.runs} passes" if measured.runs > 1 else "one pass"
+    if measured.slowest > BUSY * measured.fastest:
+        passes += f" from {_time(measured.fastest)} to {_time(measured.slowest)}"
     return (
         f"Measured on {measured.machine}, {threads}, {when}: scene {measured.scene}, {passes}, in turns with full"
         f" precision. {kernels(measured.kernels)}."

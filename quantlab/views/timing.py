@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SAME = 1.05
 """Ratios up to it are noise of the machine."""
+BUSY = 1.3
+"""The slowest pass over the fastest, from which on something else was running."""
 ASK = (
     "Time of one scene as executed: the layers are packed and run by the fastest kernels of this machine, in turns"
     " with full precision. Until that is measured, every layer is simulated, which is slower."
@@ -46,7 +48,8 @@ def forward_tile(
     note = "" if before is None else f"was {' '.join(duration(before.seconds))}"
     full = f"full {' '.join(duration(measured.full_seconds))}"
     found = {"value": value, "unit": unit, "note": note or speed(measured), "base": full}
-    return tile | found | {"help": explained(measured)}
+    again = {"do": "measure", "label": "↻"}
+    return tile | found | {"help": explained(measured), "ask": again}
 
 
 def speed(measured: Measurement) -> str:
@@ -69,6 +72,7 @@ def explained(measured: Measurement) -> str:
     lines = [
         f"measured on this machine ({where}), median of {_count(measured.runs, 'pass', 'es')}",
         f"full precision: {full}; {speed(measured)}",
+        *_spread(measured),
         f"kernels: {kernels(measured.kernels)}; attention: {measured.attention}",
         f"weights in memory: {_bytes(measured.bytes)} of {_bytes(measured.full_bytes)}",
     ]
@@ -94,6 +98,14 @@ def layer_time(measured: Measurement | None, name: str) -> str:
     by = measured.chosen.get(name)
     told = f"{short(1e3 * measured.layers[name], 2)} ms ({short(100 * share, 2)} %)"
     return f"{told} by {by}" if by else told
+
+
+def _spread(measured: Measurement) -> list[str]:
+    """What a busy machine does to single passes, where it shows."""
+    if measured.slowest <= BUSY * measured.fastest:
+        return []
+    low, high = (" ".join(duration(seconds)) for seconds in (measured.fastest, measured.slowest))
+    return [f"the machine was busy: passes took {low} to {high}; measure again when it is not"]
 
 
 def _bytes(count: int) -> str:

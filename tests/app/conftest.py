@@ -252,7 +252,7 @@ class FakeLab:
         )
         return select(chosen.method, features, chosen.wish(self.recipe.seed))
 
-    def measure(self, scene=0, *, recipe=None, job=None):
+    def measure(self, scene=0, *, recipe=None, again=False, job=None):
         self._work("measure", job)
         layers = dict.fromkeys(self.structure.layers, 0.0005)
         rounded = [name for name, item in self.recipe.layers(self.structure).items() if item.quantized]

@@ -76,7 +76,8 @@ def test_the_weights_as_executed_are_smaller_and_counted_once(measured):
 
 
 def test_a_measurement_is_known_afterwards_and_changes_nothing(lab, measured):
-    assert lab.measure() is measured is lab.measured()
+    assert lab.measure() is measured
+    assert lab.measured() is measured
     assert lab.measured(recipe=replace(W8A8, name="another")) is None
     assert lab.measured(1) is None
     evaluation = lab.evaluate()
@@ -85,6 +86,13 @@ def test_a_measurement_is_known_afterwards_and_changes_nothing(lab, measured):
     assert type(lab.calibrated().layer("blocks.0.mlp.fc1")) is SimulatedLinear, (
         "the twin itself is not exchanged"
     )
+
+
+def test_it_is_measured_again_where_that_is_asked(lab, measured):
+    anew = lab.measure(again=True)
+    assert anew is not measured
+    assert anew is lab.measure()
+    assert 0 < anew.fastest <= anew.seconds <= anew.slowest
 
 
 def test_a_cancelled_measurement_leaves_none_and_a_scene_that_is_not_there_is_refused(lab):

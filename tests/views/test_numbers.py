@@ -84,9 +84,16 @@ def test_a_time_of_the_simulation_is_no_latency_and_not_stated_where_blocks_were
 def test_a_measured_time_stands_beside_that_of_full_precision_and_names_its_kernels(seconds, words):
     tile = tiles(evaluation(), measured=(measurement(seconds), None))["forward"]
     assert (tile["note"], tile["base"]) == (words, "full 80 ms")
-    assert "ask" not in tile
+    assert tile["ask"]["label"] == "↻", "it can be measured again"
     for told in ("native × 3, reference × 1", "a test", "2 threads", "1 layer simulated", "bfloat16): 60 ms"):
         assert told in tile["help"]
+
+
+def test_a_machine_that_was_busy_meanwhile_is_told_of():
+    assert "busy" not in tiles(evaluation(), measured=(measurement(0.04), None))["forward"]["help"]
+    busy = replace(measurement(0.04), fastest=0.03, slowest=0.09)
+    told = tiles(evaluation(), measured=(busy, None))["forward"]["help"]
+    assert "passes took 30 ms to 90 ms" in told
 
 
 def test_the_former_time_is_shown_after_a_change_and_what_was_timed_before_is_not_the_time_now():

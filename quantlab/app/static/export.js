@@ -57,7 +57,7 @@ export function mountExport(send, told) {
     show(next) {
       value = next;
       setText(what.recipe, "the settings alone");
-      setText(what.model, "in a folder called");
+      setText(what.model, "in a folder");
       if (name.value === offered) name.value = next.export_name; // what a person typed stays
       offered = next.export_name;
       written.show(next.exported);

@@ -13,8 +13,10 @@ export function mountNumbers(host, { send }) {
 }
 
 function tile({ label, value, unit, note, base, trend, help, ask }, send) {
-  const button = ask ? make("button", { type: "button", title: help, "data-testid": ask.do, onclick: () => send({ do: ask.do }) }, ask.label) : "–";
-  const figure = value === "" ? make("dd", { class: "ql-none" }, button) : make("dd", {}, value, make("small", {}, unit ? ` ${unit}` : ""));
+  const told = value === "" ? help : "Measure again";
+  const press = () => send({ do: ask.do });
+  const button = ask ? make("button", { type: "button", title: told, "aria-label": value === "" ? null : told, "data-testid": ask.do, onclick: press }, ask.label) : null;
+  const figure = value === "" ? make("dd", { class: "ql-none" }, button ?? "–") : make("dd", {}, value, make("small", {}, unit ? ` ${unit}` : ""), button);
   const change = make("dd", { class: `ql-change ql-${trend || "plain"}` }, ...changed(note, trend));
   const against = make("dd", { class: "ql-change" }, base);
   return make("div", { title: help, "data-number": label }, make("dt", {}, label), figure, change, against);
