@@ -1,24 +1,30 @@
-"""Measures one group in this process, and writes its file. Which groups there are, and their order, is run.py's matter.
+"""Measures groups in this process, and writes their files. Which groups there are, and their order, is run.py's matter.
 
-python -m quantlab.bench.speed.child '{"group": {...}, ...}'
+python -m quantlab.bench.speed.child '{"group": {...}, ...}' ...
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantlab.bench.speed.clock import Clock, Run, Timing, interleave
 from quantlab.bench.speed.machine import made
 from quantlab.bench.speed.plan import PROFILE, Contender, Group, contenders, peer_of
 from quantlab.bench.speed.records import Line, Record, digest, write
 from quantlab.errors import QuantLabError
+
+if TYPE_CHECKING:
+    from quantlab.bench.speed.ours import Garage
 
 Maker = Callable[[Contender], tuple[Run, dict[str, Any]]]
 
@@ -48,7 +54,7 @@ class Order:
     @property
     def contenders(self) -> list[Contender]:
         """Those that take part."""
-        return contenders(self.group.level, rows=self.rows, peers=self.peers)
+        return contenders(self.group, rows=self.rows, peers=self.peers)
 
     @property
     def digest(self) -> str:
@@ -101,28 +107,49 @@ def _lines(
     return tuple(Line(c.name, timed[c.name], facts.get(c.name, {})) for c in asked)
 
 
-def main(text: str) -> None:
-    """Measure what the text orders."""
-    order = Order.from_json(text)
+def main(texts: Sequence[str]) -> None:
+    """Measure what the texts order, one after the other; whole networks are made once for all of them."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    logging.getLogger("quantlab").setLevel(logging.ERROR)  # why a kernel is not taken stands in the records
+    garage = None
+    for order in map(Order.from_json, texts):
+        garage = _measured(order, garage)
+
+
+def _measured(order: Order, garage: Garage | None) -> Garage | None:
+    """Write the record of an order; the garage of the one before serves again where both run a whole network."""
     if order.group.level == "memory":
         from quantlab.bench.speed.memory import measure_memory
 
         write(measure_memory(order), order.path)
-        return
+        return None
     import torch
 
     from quantlab.bench.speed.ours import Garage
     from quantlab.bench.speed.subject import Subject
 
     torch.set_num_threads(order.group.threads)
-    garage = Garage(Subject(order.group))
+    if garage is None:
+        garage = Garage(
+            Subject(order.group),
+            tell=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201 -- a run takes long
+        )
+    else:
+        garage.subject.look_at(order.group)
     if order.group.level == PROFILE:
         from quantlab.bench.speed.profile import profiled
 
         write(profiled(order, garage), order.path)
-        return
-    write(measure(order, garage.make), order.path)
+    else:
+        write(measure(order, garage.make), order.path)
+    return garage
+
+
+def _end_with_parent() -> None:
+    """Leave when the parent is gone, however it went: its end of the line is closed then."""
+    sys.stdin.buffer.read()
+    os._exit(1)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])

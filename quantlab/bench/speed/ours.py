@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,14 +37,16 @@ class Garage:
 
     Args:
         subject: What they compute.
+        tell: Hears who is being made.
 
     Attributes:
         networks: What contenders of our own call, by their names.
     """
 
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
+    def __init__(self, subject: Subject, tell: Callable[[str], None] = lambda _: None) -> None:
+        self.subject, self._tell = subject, tell
         self.networks: dict[str, nn.Module] = {}
+        self._facts: dict[str, Facts] = {}
         self._half: nn.Module | None = None
         self._quantized: dict[str, nn.Module] = {}
 
@@ -54,18 +56,19 @@ class Garage:
         Raises:
             QuantLabError: This machine, or this kernel, cannot do it.
         """
+        self._tell(f"  making {contender.name}")
         if contender.maker == "stock":
             return self._stock(contender), {}
         if contender.maker in PEERS:
             return PEERS[contender.maker](self.subject, contender)
-        if contender.maker == "best":
-            network, facts = twin(self.half()), {}
-        else:
-            network = twin(self.quantized(contender.settings))
-            facts = executed(network, contender)
-        facts |= finish(network, contender)
-        self.networks[contender.name] = network
-        return self.subject.run(network, getattr(torch, contender.compute)), facts
+        if contender.name not in self._facts:
+            half = contender.maker == "best"
+            network = twin(self.half() if half else self.quantized(contender.settings))
+            facts = {} if half else executed(network, contender)
+            self._facts[contender.name] = facts | finish(network, contender)
+            self.networks[contender.name] = network
+        run = self.subject.run(self.networks[contender.name], getattr(torch, contender.compute))
+        return run, self._facts[contender.name]
 
     def half(self) -> nn.Module:
         """The module with its matrices stored in bfloat16, those of heads apart; all else is shared."""
@@ -93,7 +96,7 @@ class Garage:
             return self.subject.run(self.subject.module)
         if self.subject.group.level == "linear":
             return self.subject.run(network, torch.bfloat16)
-        if self.subject.whole:
+        if self.subject.group.whole:
             network.compute_dtype = torch.bfloat16  # type: ignore[assignment]
             return self.subject.run(network)
 

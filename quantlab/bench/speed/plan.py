@@ -83,6 +83,11 @@ class Group:
         cut = f"-depth{self.depth}" if self.depth else ""
         return f"{self.shapes}{cut}-{self.level}-{self.part}-{self.size}-t{self.threads}"
 
+    @property
+    def whole(self) -> bool:
+        """Whether a whole network is run."""
+        return self.level in ("forward", PROFILE)
+
     def __str__(self) -> str:
         unit = "tokens" if self.level in ("linear", "block") else "frames"
         what = self.part if self.part == self.level else f"{self.level} {self.part}"
@@ -102,6 +107,8 @@ class Contender:
         kernel: Likewise; one of `quantlab.kernels.table.KERNELS`, or "auto".
         attention: "auto", or one of `quantlab.kernels.attention.ATTENTIONS`.
         compute: "float32" or "bfloat16": the arithmetic between the layers.
+        largest: Tokens of a linear or block, or frames, up to which it takes part; 0: any. The whole table is to take
+            half an hour.
         help: What a reader must know.
     """
 
@@ -113,6 +120,7 @@ class Contender:
     kernel: str = "auto"
     attention: str = "auto"
     compute: str = "float32"
+    largest: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """What decides what is measured."""
@@ -137,10 +145,11 @@ ROTATED = "rotated and smoothed"
 def _ours(
     name: str, settings: Mapping[str, Any], levels: tuple[str, ...], **more: str
 ) -> Iterable[Contender]:
-    """With a float32 residual stream, and with one in bfloat16."""
-    yield Contender(name, "quantized", levels, settings=settings, **more)
-    more.pop("help", None)
-    yield Contender(f"{name}{STREAM}", "quantized", levels, settings=settings, compute="bfloat16", **more)
+    """With a float32 residual stream, and with one in bfloat16, which alone runs whole networks."""
+    help_ = more.pop("help", "")
+    small = tuple(level for level in levels if level in SMALL)
+    yield Contender(name, "quantized", small, help_, settings, **more)
+    yield Contender(f"{name}{STREAM}", "quantized", levels, "", settings, compute=HALF, **more)
 
 
 CONTENDERS: tuple[Contender, ...] = (
@@ -171,10 +180,12 @@ CONTENDERS: tuple[Contender, ...] = (
         help="nothing but torch: its oneDNN products, its attention",
     ),
     *_ours("W8A8 zentorch", W8A8, SMALL, kernel="zentorch", attention="zentorch"),
-    Contender("torchao W8A8", "torchao", SMALL, "dynamic, per token and channel, eager"),
-    Contender("torchao W8A8 compiled", "torchao_compiled", SMALL, "likewise, by torch.compile"),
+    Contender("torchao W8A8", "torchao", SMALL, "dynamic, per token and channel, eager", largest=1374),
     Contender(
-        f"torchao W8A8 compiled{STREAM}", "torchao_compiled", SMALL, "likewise, in bfloat16", compute=HALF
+        "torchao W8A8 compiled", "torchao_compiled", ("block",), "by torch.compile, frozen", largest=1374
+    ),
+    Contender(
+        f"torchao W8A8 compiled{STREAM}", "torchao_compiled", ("block",), "", compute=HALF, largest=1374
     ),
     Contender("onnxruntime W8A8", "onnxruntime", SMALL, "dynamic, QInt8"),
     Contender("OpenVINO W8A8 static", "openvino_static", SMALL, "by nncf"),
@@ -194,24 +205,21 @@ PEERS = ("torchao", "onnxruntime", "openvino", "zentorch")
 
 
 def contenders(
-    level: str, *, rows: Sequence[str] = (), peers: Sequence[str] | None = None
+    group: Group, *, rows: Sequence[str] = (), peers: Sequence[str] | None = None
 ) -> list[Contender]:
-    """Those that take part at a level, in the order of the table; the stock ones in any case.
+    """Those that take part in a group, in the order of the table; the stock ones in any case.
 
     Args:
-        level: One of `LEVELS`.
+        group: What is measured.
         rows: Only those whose name begins with one of these; all without any.
         peers: Only these of `PEERS`; None: all.
     """
-    found = []
+    found, level = [], "forward" if group.whole else group.level
     for contender in CONTENDERS:
         own = peer_of(contender)
         asked = contender.maker in ("stock", "best") or not rows or contender.name.startswith(tuple(rows))
-        if (
-            ("forward" if level == PROFILE else level) in contender.levels
-            and asked
-            and (peers is None or not own or own in peers)
-        ):
+        fits = level in contender.levels and group.size <= (contender.largest or group.size)
+        if fits and asked and (peers is None or not own or own in peers):
             found.append(contender)
     return found
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,47 +67,67 @@ def run(request: Request, tell: Tell = lambda _: None) -> str:
     orders = [request.order(group) for group in request.groups]
     todo = [order for order in orders if request.fresh or not _known(order)]
     tell(f"{len(orders)} groups, {len(orders) - len(todo)} of them measured before")
-    for number, order in enumerate(todo, 1):
+    done = 0
+    for bundle in together(todo):
         begun = time.perf_counter()
-        record = measured(order)
-        missing = sum(bool(line.timing.reason) for line in record.lines)
-        text = f"{len(record.lines) - missing} of {len(record.lines)} ways"
+        records = measured(bundle)
         took = duration(time.perf_counter() - begun)
-        tell(f"[{number}/{len(todo)}] {order.group}: {text} in {took}")
+        for record in records:
+            done += 1
+            missing = sum(bool(line.timing.reason) for line in record.lines)
+            ways = f"{len(record.lines) - missing} of {len(record.lines)} ways"
+            tell(f"[{done}/{len(todo)}] {record.group}: {ways}; {took} for {len(records)}")
     return slug(processor())
 
 
-def measured(order: Order) -> Record:
-    """Measure a group in a process of its own.
+def together(orders: Iterable[Order]) -> list[list[Order]]:
+    """Orders for one process each: those that run the same whole network on as many threads share one."""
+    found: dict[object, list[Order]] = {}
+    for order in orders:
+        group = order.group
+        key = (group.shapes, group.depth, group.threads) if group.whole else group
+        found.setdefault(key, []).append(order)
+    return list(found.values())
+
+
+def measured(orders: Sequence[Order]) -> list[Record]:
+    """Measure groups in a process of their own.
 
     Where a process with peers dies it is tried again without them, and what happened is their reason; where it dies
     without them, it is everybody's.
     """
-    ended = _process(order)
-    if ended and any(peer_of(contender) for contender in order.contenders):
-        ended = _process(replace(order, crashed=f"the process with all peers in it {ended}"))
-    if ended:
-        lines = tuple(Line(c.name, Timing(reason=f"the process {ended}")) for c in order.contenders)
-        write(Record(order.group, order.digest, lines, made(order.command, order.group.threads)), order.path)
-    found = read(order.path)
-    if found is None:
-        raise RuntimeError(f"{order.path} holds no record")
-    return found
+    for order in orders:
+        order.path.unlink(missing_ok=True)
+    ended = _process(orders)
+    left = [order for order in orders if read(order.path) is None]
+    if any(peer_of(contender) for order in left for contender in order.contenders):
+        crashed = f"the process with all peers in it {ended}"
+        ended = _process([replace(order, crashed=crashed) for order in left])
+    for order in orders:
+        if read(order.path) is None:
+            why = Timing(reason=f"the process {ended}")
+            lines = tuple(Line(contender.name, why) for contender in order.contenders)
+            write(
+                Record(order.group, order.digest, lines, made(order.command, order.group.threads)), order.path
+            )
+    return [record for order in orders if (record := read(order.path)) is not None]
 
 
-def _process(order: Order) -> str:
+def _process(orders: Sequence[Order]) -> str:
     """How it ended, if badly: as "died of signal 11"."""
-    environment = os.environ | dict.fromkeys(THREADS, str(order.group.threads))
-    command = [sys.executable, "-m", "quantlab.bench.speed.child", order.to_json()]
+    environment = os.environ | dict.fromkeys(THREADS, str(orders[0].group.threads))
+    command = [sys.executable, "-m", "quantlab.bench.speed.child", *(order.to_json() for order in orders)]
     try:
-        done = subprocess.run(  # noqa: S603 -- this very program
-            command, env=environment, stdin=subprocess.DEVNULL, check=False, timeout=LIMIT
-        )
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as child:  # noqa: S603 -- ourselves
+            try:
+                ended = child.wait(LIMIT)
+            finally:
+                child.kill()
     except subprocess.TimeoutExpired:
         return f"took longer than {duration(LIMIT)}"
-    if done.returncode < 0:
-        return f"died of signal {-done.returncode}"
-    return f"ended with {done.returncode}" if done.returncode else ""
+    if ended < 0:
+        return f"died of signal {-ended}"
+    return f"ended with {ended}" if ended else ""
 
 
 def _known(order: Order) -> bool:

@@ -42,23 +42,22 @@ class Subject:
         self.module, self.input = _MAKERS[group.level](group, self.shapes)
         self.module.eval()
 
-    @property
-    def whole(self) -> bool:
-        """Whether it is a whole network, whose input stays float32 whatever it computes in."""
-        return self.group.level in ("forward", PROFILE)
+    def look_at(self, group: Group) -> None:
+        """Take the input of another group that runs the same whole network."""
+        self.group, self.input = group, _pictures(group, self.shapes)
 
     def run(self, module: Callable[[Tensor], Any], dtype: torch.dtype = torch.float32) -> Run:
         """A call of ``module`` on the input, without gradients.
 
         A whole network is run at once on a corner of one picture: what is prepared at the first call is not timed.
         """
-        x = self.input if self.whole else self.input.to(dtype)
+        x = self.input if self.group.whole else self.input.to(dtype)
 
         def call(x: Tensor = x) -> object:
             with torch.no_grad():
                 return module(x)
 
-        if self.whole:
+        if self.group.whole:
             call(x[:, :1, :, :CORNER, :CORNER])
         return call
 
@@ -151,7 +150,12 @@ def _block(group: Group, shapes: Shapes) -> tuple[nn.Module, Tensor]:
 
 def _forward(group: Group, shapes: Shapes) -> tuple[nn.Module, Tensor]:
     config = released(group.depth) if shapes.config is None else shapes.config
-    return random_network(config), torch.rand(1, group.size, 3, *shapes.picture)
+    return random_network(config), _pictures(group, shapes)
+
+
+def _pictures(group: Group, shapes: Shapes) -> Tensor:
+    """Float32 in [0, 1], whatever the network computes in."""
+    return torch.rand(1, group.size, 3, *shapes.picture)
 
 
 _MAKERS = {"linear": _linear, "block": _block, "forward": _forward, PROFILE: _forward}
