@@ -147,7 +147,7 @@ def _measured(order: Order, garage: Garage | None) -> Garage | None:
 
 def _end_with_parent() -> None:
     """Leave when the parent is gone, however it went: its end of the line is closed then."""
-    sys.stdin.buffer.read()
+    os.read(0, 1)  # not by sys.stdin, whose lock would hold up the end of this process
     os._exit(1)
 
 

@@ -143,7 +143,7 @@ ROTATED = "rotated and smoothed"
 
 
 def _ours(
-    name: str, settings: Mapping[str, Any], levels: tuple[str, ...], **more: str
+    name: str, settings: Mapping[str, Any], levels: tuple[str, ...], **more: Any
 ) -> Iterable[Contender]:
     """With a float32 residual stream, and with one in bfloat16, which alone runs whole networks."""
     help_ = more.pop("help", "")
