@@ -168,7 +168,7 @@ def blame(
     Args:
         inquiry: What is asked.
         otherwise: Layer to tail-relative error; asked for where no gradients can be had.
-        verify: How many of the first suspects to verify.
+        verify: How many suspects to verify, the first ones first; those of ``begun`` count.
         begun: What an earlier call with this inquiry found.
         found: Told of the estimates at once, and of every step after it.
         job: Follows and stops it.
@@ -180,7 +180,8 @@ def blame(
     tell = found or (lambda _blame: None)
     result = inquiry.begin(otherwise, between(job, 0.0, 0.3)) if begun is None else begun
     tell(result)
-    names = [suspect.name for suspect in result.suspects[:verify] if suspect.verified is None]
+    waiting = [suspect.name for suspect in result.suspects if suspect.verified is None]
+    names = waiting[: max(verify - len(result.verified), 0)]
     for index, name in enumerate(names):
         section = part(between(job, 0.3, 0.8), index, len(names))
         result = result.with_verified({name: inquiry.repair([name], section)})
