@@ -28,12 +28,13 @@ def speed_section(data: ReportData) -> Part:
     measured = data.measurement
     rows = [*_measured(measured), _simulated(data)]
     columns = ("number", "this recipe", "full precision", "change", "what it says")
-    body = exported(
-        "speed", table(columns, rows, caption="Speed and memory"), kinds=["csv"], class_="table explained"
-    )
-    lead = HOW if measured is None else _where(measured)
-    parts = [body] if measured is None else [body, _kernels(measured), _slowest(data, measured)]
-    return Part(section("speed", "Speed and memory", lead, *parts), {"speed": _sheet(measured)})
+    told, kinds = table(columns, rows, caption="Speed and memory"), [] if measured is None else ["csv"]
+    body = exported("speed", told, kinds=kinds, class_="table explained")
+    if measured is None:
+        return Part(section("speed", "Speed and memory", HOW, body), {})
+    parts = [body, _kernels(measured), _slowest(data, measured)]
+    tables = {"speed": _sheet(measured)}
+    return Part(section("speed", "Speed and memory", _where(measured), *parts), tables)
 
 
 def _where(measured: Measurement) -> str:
@@ -129,10 +130,8 @@ def _time(seconds: float) -> str:
     return " ".join(duration(seconds))
 
 
-def _sheet(measured: Measurement | None) -> dict[str, Any]:
+def _sheet(measured: Measurement) -> dict[str, Any]:
     columns = ["layer", "ms", "ms, full precision", "kernel"]
-    if measured is None:
-        return {"columns": columns, "rows": []}
     total: list[Any] = ["forward pass", 1e3 * measured.seconds, 1e3 * measured.full_seconds, ""]
     rows = [
         [name, 1e3 * taken, _milliseconds(measured.full_layers.get(name)), measured.chosen.get(name, "")]

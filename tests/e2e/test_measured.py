@@ -77,13 +77,8 @@ def test_the_model_is_written_and_a_fresh_process_runs_it(served, bench, tmp_pat
         refusal.wait_for(state="visible", timeout=PATIENCE)
         assert "cannot hold" in refusal.inner_text()
     assert str(tmp_path / "taken-away") in code
-    script = f"import quantlab as ql; {code}; print(len(ql.load_scene('demo').images), model)"
-    ran = subprocess.run(
-        [sys.executable, "-c", script],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=200,
-    )
-    assert ran.stdout.startswith("4 Model(") or "mini" in ran.stdout
+    script = f"import quantlab as ql; {code}; print(model.predict(ql.load_scene('demo').images).points.shape)"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=200)
+    assert re.fullmatch(r"\(4, \d+, \d+, 3\)", ran.stdout.strip())
