@@ -117,7 +117,7 @@ def test_every_name_is_there_once_and_every_goal_names_contenders_that_exist():
 
 
 def test_unknown_levels_and_shapes_are_refused_with_the_known_ones():
-    with pytest.raises(RecipeError, match="linear, block"):
+    with pytest.raises(RecipeError, match="block, linear"):
         groups("mini", levels=["layer"], frames=[2], threads=[1])
     with pytest.raises(RecipeError, match="vggt-1b"):
         groups("huge", levels=["linear"], frames=[2], threads=[1])

@@ -26,7 +26,7 @@ of linears makes faster."""
 def document(records: Sequence[Record]) -> str:
     """The whole document of one machine."""
     parts = ["# Speed and memory", *_machine(records), HOW, *_goals(records)]
-    show = dict.fromkeys(LEVELS, _speeds) | {"memory": _memory, PROFILE: _profiles}
+    show = {"forward": _speeds, PROFILE: _profiles} | dict.fromkeys(LEVELS, _speeds) | {"memory": _memory}
     for level, shown in show.items():
         parts += shown([record for record in records if record.group.level == level])
     notes = [f"* {c.name}: {c.help}." for c in CONTENDERS if c.help and _took_part(c.name, records)]

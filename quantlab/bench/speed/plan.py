@@ -10,7 +10,8 @@ from quantlab.errors import RecipeError
 
 FORMAT = 1
 """Raised when the same names begin to mean another measurement: records of older formats are then not reused."""
-LEVELS = ("linear", "block", "forward", "memory")
+LEVELS = ("forward", "memory", "block", "linear")
+"""What decides first: a run may be stopped."""
 PROFILE = "profile"
 
 
@@ -145,9 +146,9 @@ ROTATED = "rotated and smoothed"
 def _ours(
     name: str, settings: Mapping[str, Any], levels: tuple[str, ...], **more: Any
 ) -> Iterable[Contender]:
-    """With a float32 residual stream, and with one in bfloat16, which alone runs whole networks."""
+    """With a float32 residual stream, and with one in bfloat16, which alone runs whole networks (but for one)."""
     help_ = more.pop("help", "")
-    small = tuple(level for level in levels if level in SMALL)
+    small = levels if name == "W8A8" else tuple(level for level in levels if level in SMALL)
     yield Contender(name, "quantized", small, help_, settings, **more)
     yield Contender(f"{name}{STREAM}", "quantized", levels, "", settings, compute=HALF, **more)
 
@@ -233,7 +234,7 @@ def peer_of(contender: Contender) -> str:
 def groups(
     shapes: str, *, levels: Sequence[str], frames: Sequence[int], threads: Sequence[int], depth: int = 0
 ) -> list[Group]:
-    """All groups that were asked for, the small ones first.
+    """All groups that were asked for; single linears on the fewest threads only.
 
     Raises:
         RecipeError: There are no such shapes or levels.
@@ -247,9 +248,9 @@ def groups(
             )
     size, found = SHAPES[shapes], []
     for count in threads:
-        found += [Group(shapes, "linear", part, size.tokens, count) for part in size.linears()]
         found += [Group(shapes, "block", "block", n * size.tokens, count) for n in (1, size.together)]
         found += [Group(shapes, "forward", "forward", pictures, count, depth) for pictures in frames]
+    found += [Group(shapes, "linear", part, size.tokens, min(threads)) for part in size.linears()]
     found.append(Group(shapes, "memory", "memory", 2, max(threads), depth))
     found.append(Group(shapes, PROFILE, PROFILE, min(frames), 1, depth))
-    return [group for level in (*LEVELS, PROFILE) for group in found if group.level == level in levels]
+    return [group for level in (PROFILE, *LEVELS) for group in found if group.level == level in levels]
