@@ -164,6 +164,12 @@ def page(tab: tuple[Any, list[str]], request: pytest.FixtureRequest) -> Iterator
     assert not trouble, trouble
 
 
+@pytest.fixture(scope="session")
+def bench_on(address: str) -> Callable[[Any], Bench]:
+    """The lab in a page that the tests of a file share; nothing is open yet."""
+    return lambda page: Bench(page, address)
+
+
 @pytest.fixture
 def bench(page: Any, address: str) -> Bench:
     """The lab in the tab of the file; ``begin`` it."""

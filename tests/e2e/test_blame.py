@@ -11,25 +11,13 @@ VERIFIED = """() => [...document.querySelectorAll('[data-testid=suspects] li')].
     && !document.querySelector('.ql-estimated') && document.documentElement.dataset.qlBusy === 'false'"""
 
 
-@pytest.fixture
-def lab(bench):
-    """The lab as it begins, in the error view; a region that was drawn before is still there."""
-    bench.begin()
+@pytest.fixture(scope="module")
+def lab(tab, bench_on):
+    """The lab open in the error view; the tests of this file go on from one another."""
+    bench = bench_on(tab[0])
+    bench.open()
     bench.page.locator(".ql-stage").get_by_role("button", name="error").first.click()
     return bench
-
-
-@pytest.fixture
-def blamed(lab):
-    """The lab with a region whose suspects are measured: drawn and asked for where that was not done before."""
-    page, find = lab.page, lab.page.get_by_test_id("blame-find")
-    if page.locator("[data-testid=suspects] li").count() == 0:
-        draw(lab)
-    elif find.is_visible():
-        find.click()
-        find.wait_for(state="hidden", timeout=60_000)
-    page.wait_for_function(VERIFIED, timeout=60_000)
-    return lab
 
 
 def error(page):
@@ -68,24 +56,24 @@ def test_a_lasso_on_the_error_view_names_suspects_and_measures_them(lab):
     assert float(first.locator(".ql-worst-value").inner_text().split()[0]) > 0
 
 
-def test_a_suspect_opens_as_any_layer_does_and_by_keyboard(blamed):
-    page = blamed.page
+def test_a_suspect_opens_as_any_layer_does_and_by_keyboard(lab):
+    page = lab.page
     second = page.locator("[data-testid=suspects] li > button").nth(1)
     name = second.get_attribute("data-layer")
     second.focus()
     page.keyboard.press("Enter")
     page.wait_for_function("(name) => document.querySelector('.ql-layer h2').title === name", arg=name)
-    blamed.settle()
+    lab.settle()
 
 
-def test_restoring_the_first_lowers_the_regions_error_by_what_was_measured_and_undo_brings_it_back(blamed):
-    page = blamed.page
+def test_restoring_the_first_lowers_the_regions_error_by_what_was_measured_and_undo_brings_it_back(lab):
+    page = lab.page
     before, pixels = error(page)
     first = page.locator("[data-testid=suspects] li").first
     share = float(first.locator(".ql-worst-value").inner_text().split()[0]) / 100
     first.locator("[data-do=restore]").click()
     page.wait_for_selector("[data-testid=blame-find]:not([hidden])", timeout=60_000)
-    blamed.settle()
+    lab.settle()
     after, same = error(page)
     assert same == pixels
     assert after == pytest.approx(before * (1 - share), rel=0.03)
@@ -96,25 +84,25 @@ def test_restoring_the_first_lowers_the_regions_error_by_what_was_measured_and_u
     assert "was blamed" not in page.get_by_test_id("blame-told").inner_text()
     page.get_by_role("button", name="Undo").click()
     page.wait_for_selector("[data-testid=blame-find]:not([hidden])", timeout=60_000)
-    blamed.settle()
+    lab.settle()
     assert error(page)[0] == before
 
 
-def test_more_bits_for_a_suspect_are_a_rule_of_that_layer(blamed):
-    page = blamed.page
+def test_more_bits_for_a_suspect_are_a_rule_of_that_layer(lab):
+    page = lab.page
     second = page.locator("[data-testid=suspects] li").nth(1)
     name = second.locator("> button").get_attribute("data-layer")
     second.locator("[data-do=raise]").click()
-    blamed.settle()
+    lab.settle()
     page.locator(f'[data-testid=suspects] [data-layer="{name}"]').click()
-    blamed.settle()
+    lab.settle()
     assert "W6 A6" in page.locator("#ql-settings").inner_text()
     page.get_by_role("button", name="Undo").click()
-    blamed.settle()
+    lab.settle()
 
 
-def test_a_wiped_region_gives_the_map_back(blamed):
-    page = blamed.page
+def test_a_wiped_region_gives_the_map_back(lab):
+    page = lab.page
     page.locator(".quantlab-viewer").get_by_role("button", name="Clear the region").click()
     page.wait_for_selector("[data-testid=suspects]", state="hidden", timeout=60_000)
     assert page.get_by_label("Colour by").input_value() == "tre"

@@ -135,10 +135,12 @@ const element = document.getElementById("v");
 element.style.height = "400px";
 const viewer = mount(element, { theme: "dark" });
 viewer.setPayload(document.getElementById("payload").textContent);
-await new Promise((done) => setTimeout(done, 300)); // a picture is read in the background
-const seen = [...viewer.root.querySelectorAll(".picture canvas:first-child")].map(
+const read = () => [...viewer.root.querySelectorAll(".picture canvas:first-child")].map(
   (canvas) => canvas.getContext("2d").getImageData(40, 40, 1, 1).data[3],
 );
+const pause = () => new Promise((done) => setTimeout(done, 50));
+for (let tries = 0; tries < 200 && (!read().length || read().includes(0)); tries++) await pause(); // read in the background
+const seen = read();
 document.title = `${viewer.screenshot().length > 20000} ${getComputedStyle(viewer.root).display} ${seen}`;
 """
 
