@@ -139,7 +139,7 @@ const read = () => [...viewer.root.querySelectorAll(".picture canvas:first-child
   (canvas) => canvas.getContext("2d").getImageData(40, 40, 1, 1).data[3],
 );
 const pause = () => new Promise((done) => setTimeout(done, 50));
-for (let tries = 0; tries < 200 && (!read().length || read().includes(0)); tries++) await pause(); // read in the background
+for (let tries = 0; tries < 200 && (!read().length || read().includes(0)); tries++) await pause();
 const seen = read();
 document.title = `${viewer.screenshot().length > 20000} ${getComputedStyle(viewer.root).display} ${seen}`;
 """
