@@ -32,7 +32,7 @@ def speed_section(data: ReportData) -> Part:
     body = exported("speed", told, kinds=kinds, class_="table explained")
     if measured is None:
         return Part(section("speed", "Speed and memory", HOW, body), {})
-    parts = [body, _kernels(measured), _slowest(data, measured)]
+    parts = [body, _simulations(measured), _slowest(data, measured), _passed_over(measured)]
     tables = {"speed": _sheet(measured)}
     return Part(section("speed", "Speed and memory", _where(measured), *parts), tables)
 
@@ -45,7 +45,7 @@ def _where(measured: Measurement) -> str:
         passes += f" from {_time(measured.fastest)} to {_time(measured.slowest)}"
     return (
         f"Measured on {measured.machine}, {threads}, {when}: scene {measured.scene}, {passes}, in turns with full"
-        f" precision. {kernels(measured.kernels)}."
+        f" precision. Kernels: {kernels(measured.kernels)}; attention: {measured.attention}."
     )
 
 
@@ -85,15 +85,19 @@ def _simulated(data: ReportData) -> Row:
     return _row("simulated forward", forward or number(None), number(None), None, words)
 
 
-def _kernels(measured: Measurement) -> Markup | None:
-    """What no kernel executes, and what was passed over."""
-    told = []
-    if measured.simulated:
-        reasons = dict.fromkeys(measured.simulated.values())
-        count = len(measured.simulated)
-        told.append(f"{count} layer{'' if count == 1 else 's'} simulated: {'; '.join(reasons)}.")
-    told += [f"Not executed by {kernel}: {why}." for kernel, why in measured.skipped.items()]
-    return tag("ul", [tag("li", line) for line in told], class_="problems") if told else None
+def _simulations(measured: Measurement) -> Markup | None:
+    """What no kernel multiplies, and why."""
+    count, reasons = len(measured.simulated), dict.fromkeys(measured.simulated.values())
+    if not count:
+        return None
+    told = f"{count} layer{'' if count == 1 else 's'} simulated: {'; '.join(reasons)}."
+    return tag("ul", tag("li", told), class_="problems")
+
+
+def _passed_over(measured: Measurement) -> Markup | None:
+    """Kernels that were not taken for another reason than speed."""
+    told = [tag("li", f"{kernel}: {why}") for kernel, why in measured.skipped.items()]
+    return tag("details", tag("summary", "Kernels that were passed over"), tag("ul", told)) if told else None
 
 
 def _slowest(data: ReportData, measured: Measurement) -> Markup:

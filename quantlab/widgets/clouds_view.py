@@ -68,5 +68,6 @@ class ComparePane(Shown):
             self._former = self._now[1]
         self._now = (recipe, evaluation)
         sizes = (evaluation.packed_bytes, evaluation.full_bytes)
-        tiles = numbers(evaluation, self._former, sizes=sizes, stale=False)
+        timed = (lab.measured(self._scene), None)
+        tiles = numbers(evaluation, self._former, sizes=sizes, stale=False, measured=timed)
         self.pane.show("numbers", tiles["items"])

@@ -176,6 +176,9 @@ class FakeLab:
             reading=f"The grid has {bits} bits.",
         )
 
+    def measured(self, scene: int = 0) -> None:
+        """Nothing was."""
+
     def evaluate(self, job: Job | None = None, *, icp: bool = False) -> Evaluation:
         self._cost("evaluate", job)
         drift = Drift(self._error(), self._error(), 0.9, 0.8, 0.5, 0.3, {})
