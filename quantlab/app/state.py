@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from quantlab.app.decide_view import Deciding
 from quantlab.app.kept import File, Kept
 from quantlab.app.results import Results
-from quantlab.engine.memory import release
 from quantlab.errors import DeviceError, QuantLabError
 from quantlab.geometry.cleaning import Cleaning
 from quantlab.jobs import Job
+from quantlab.memory import release
 
 if TYPE_CHECKING:
     from quantlab.app.compare import Shown

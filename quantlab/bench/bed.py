@@ -11,20 +11,20 @@ import time
 import torch
 
 from quantlab.bench.cells import Measured
-from quantlab.engine.watch import anonymous_bytes, watched
 from quantlab.bench.protocol import Protocol
 from quantlab.engine.default_scenes import CALIBRATION_ROOMS, knows_rooms
 from quantlab.engine.evaluate import evaluate
 from quantlab.engine.execution import Run, execute
-from quantlab.engine.memory import release
 from quantlab.engine.quantize import Quantizer
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.scope import scope_layers
 from quantlab.engine.subject import subject_of
+from quantlab.engine.watch import anonymous_bytes, watched
 from quantlab.errors import NumericError, SceneError
 from quantlab.geometry.reconstruction import has_open3d, reconstruction_scores
 from quantlab.jobs import Job, between, part, step
 from quantlab.lab import Lab
+from quantlab.memory import release
 from quantlab.models.zoo import load_model
 from quantlab.scenes.scene import Scene
 from quantlab.scenes.synthetic import rooms

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from quantlab.engine.comparison import pair
 from quantlab.engine.evaluate import relative_errors
 from quantlab.engine.execution import Run, execute
-from quantlab.engine.memory import release
 from quantlab.engine.quantize import Quantizer
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.replay import BlockCache
@@ -21,6 +20,7 @@ from quantlab.engine.subject import Subject, scene_label
 from quantlab.engine.survey import full_precision
 from quantlab.errors import NumericError
 from quantlab.jobs import Job, between, check, part
+from quantlab.memory import release
 
 if TYPE_CHECKING:
     from quantlab.engine.sources import Sources

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from quantlab.engine.memory import release
+from quantlab.memory import release
 
 STATUS = Path("/proc/self/status")
 EVERY_SECONDS = 0.005

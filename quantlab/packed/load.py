@@ -11,6 +11,7 @@ from quantlab.errors import CheckpointError, RecipeError
 from quantlab.kernels.attention import use_attention
 from quantlab.kernels.choose import Execution, execute
 from quantlab.kernels.compute import lower
+from quantlab.memory import release
 from quantlab.models import zoo
 from quantlab.models.fingerprint import weights_digest
 from quantlab.models.model import Model
@@ -59,6 +60,7 @@ def load_model(
     dtype: str = "float32",
     kernel: str = "auto",
     compute: str = "float32",
+    attention: str = "auto",
     verify: bool = False,
 ) -> Model:
     """Load a model to predict with: built in, released, a checkpoint, or a folder that `Lab.export` wrote.
@@ -70,6 +72,9 @@ def load_model(
         kernel: Of a packed folder: "auto" takes the fastest of this machine for each layer, as measured now;
             "reference" computes what the lab simulates; or another name of `quantlab.kernels.table.KERNELS`.
         compute: Of a packed folder: "float32", or "bfloat16" for everything between the quantized layers.
+        attention: Of a packed folder: "auto" is torch's in float32, and the fastest of this machine in bfloat16;
+            "native" in float32 rounds queries, keys and values alone to bfloat16, and halves the time of a block;
+            or another name of `quantlab.kernels.attention.ATTENTIONS`.
         verify: Of a packed folder: read every file and compare its digest before anything else.
 
     Raises:
@@ -78,11 +83,11 @@ def load_model(
         RecipeError: An unknown kernel, or a choice of kernels for a network without quantized layers.
     """
     if not is_packed(path_or_name):
-        if (kernel, compute) != ("auto", "float32"):
+        if (kernel, compute, attention) != ("auto", "float32", "auto"):
             raise RecipeError(
                 "only a packed checkpoint has kernels to choose",
                 place=str(path_or_name),
-                remedy="Leave kernel and compute out, or load a folder that lab.export wrote.",
+                remedy="Leave kernel, compute and attention out, or load a folder that lab.export wrote.",
             )
         return zoo.load_model(path_or_name, device=device, dtype=dtype)
     path, place, precision = Path(path_or_name), zoo.device_of(device), zoo.dtype_of(dtype)
@@ -92,5 +97,6 @@ def load_model(
     model = PackedModel(opened, execution, name=path.name, path=path)
     model.network.compute_dtype = precision
     lower(network, compute)
-    model.execution = replace(execution, attention=use_attention(network, compute=compute))
+    release()  # what the trials of kernels held
+    model.execution = replace(execution, attention=use_attention(network, attention, compute=compute))
     return model

@@ -64,6 +64,15 @@ def test_integer_kernels_stay_near_the_simulation(exported, lab, scene):
     assert sum(packed.execution.kernels.values()) == len(packed.execution.layers)
 
 
+def test_the_core_of_its_attention_can_be_named(exported):
+    packed = ql.load_model(exported.folder, kernel="reference", attention="torch")
+    assert packed.execution.attention == "torch"
+    with pytest.raises(RecipeError, match="attention"):
+        ql.load_model(exported.folder, kernel="reference", attention="telepathy")
+    with pytest.raises(RecipeError, match="packed"):
+        ql.load_model("mini", attention="torch")
+
+
 def test_a_packed_model_says_where_it_comes_from(exported, model, lab):
     packed = ql.load_model(exported.folder, kernel="reference")
     assert ql.Recipe.from_dict(packed.recipe) == lab.recipe == ql.Recipe.load(exported.folder / "recipe.yaml")
