@@ -30,8 +30,8 @@ def run(
     loaded = None if scenes is None else scenes.load(split="calibration")
     shown = model.load()
     from quantlab import __version__
-    from quantlab.engine.watch import watched
     from quantlab.engine import stages_folder
+    from quantlab.engine.watch import watched
     from quantlab.lab import Lab
 
     lab = Lab(

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from quantlab.engine.recipe import Recipe
-from quantlab.packed.layers import Record, assemble, dissect
 from quantlab.errors import CheckpointError, StorageError
 from quantlab.kernels.reference import Simulated
 from quantlab.methods.compensation import Correction
 from quantlab.models.safetensors_file import read_header
+from quantlab.packed.layers import Record, assemble, dissect
 from quantlab.scenes.scene import Scene
 from quantlab.storage import atomic_write, sweep_orphans, write_json
 
