@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from quantlab.engine.execution import Run
+from quantlab.engine.measuring import Measuring
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.settings import FULL_PRECISION
 from quantlab.engine.stages_folder import digest_of
 from quantlab.engine.subject import scene_label
-from quantlab.engine.workbench import Workbench
 from quantlab.errors import NumericError
 from quantlab.geometry.clouds import valid_mask
 from quantlab.geometry.scores import point_error
@@ -77,7 +77,7 @@ class Exported:
         return {**asdict(self), "folder": str(self.folder)}
 
 
-class Exporting(Workbench):
+class Exporting(Measuring):
     """A workbench whose quantized network can be taken away."""
 
     def export(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from quantlab.calibration.running import hooked, present
+from quantlab.engine.evaluate import relative_errors
 from quantlab.engine.executable import simulated_layers
 from quantlab.engine.execution import execute
 from quantlab.engine.machine import processor
@@ -23,6 +24,8 @@ from quantlab.engine.twin import twin
 from quantlab.engine.watch import watched
 from quantlab.jobs import Job, between, step
 from quantlab.kernels import choose
+from quantlab.kernels.attention import use_attention
+from quantlab.kernels.compute import lower
 from quantlab.kernels.table import Choice
 
 RUNS = 5
@@ -40,7 +43,7 @@ def measure(
     scene: Any,
     name: str,
     *,
-    kernel: str = "auto",
+    compute: str = "float32",
     job: Job | None = None,
 ) -> Measurement:
     """Execute the quantized twin with real kernels, and time it against full precision in turns.
@@ -52,17 +55,20 @@ def measure(
         quantizer: Brought to the recipe in question.
         scene: What ``subject.prepare`` takes.
         name: What the scene is called.
-        kernel: As in `quantlab.kernels.choose.execute`.
+        compute: "float32", or "bfloat16" for everything between the quantized layers, its attention included.
         job: Follows and stops it.
 
     Raises:
+        RecipeError: There is no such ``compute``, or the network cannot be lowered to it.
         NumericError: A network gives no finite numbers.
         DeviceError: Memory ran out.
         JobCancelledError: The job was cancelled.
     """
     step(job, 0, 10, "choosing kernels")
     value, reference, executed = subject.prepare(scene), quantizer.reference, twin(quantizer.network)
-    chosen = choose.execute(executed, kernel=kernel)
+    chosen = choose.execute(executed, compute=compute)
+    lower(executed, compute)
+    attention = use_attention(executed, compute=compute)
     rivals = [_Rival(FULL, reference), _Rival(EXECUTED, executed)]
     if not _is_mixed(reference):
         rivals.append(_Rival(MIXED, _mixed(reference)))
@@ -87,8 +93,9 @@ def measure(
         full_layers=layer_seconds(subject, reference, value, runs),
         blocks=own.blocks,
         simulated=simulated_layers(quantizer.plan, subject.structure),
-        attention=chosen.attention,
-        compute=chosen.compute,
+        errors=relative_errors(full.outputs, own.outputs),
+        attention=attention,
+        compute=compute,
         threads=torch.get_num_threads(),
         machine=_machine(executed),
         date=datetime.now(UTC).replace(microsecond=0).isoformat(),
@@ -147,12 +154,13 @@ class _Rival:
     seconds: list[float] = field(default_factory=list)
     blocks: Mapping[str, float] = field(default_factory=dict)
     peak: int | None = None
+    outputs: Mapping[str, Tensor] = field(default_factory=dict)
 
     def run(self, subject: Subject, value: Any, job: Job | None = None) -> None:
         """One pass more; a job looks in at every layer, which takes time too."""
         run = execute(subject, self.network, value, job=job, text=self.name)
         self.seconds.append(run.seconds)
-        self.blocks = run.durations()
+        self.blocks, self.outputs = run.durations(), run.outputs
 
 
 def _race(subject: Subject, value: Any, rivals: list[_Rival], job: Job | None) -> int:

@@ -31,6 +31,7 @@ class Measurement:
         full_layers: The same of the network as it was loaded.
         blocks: Block to its seconds, as executed.
         simulated: Layer to why no kernel multiplies its integers.
+        errors: Output to ||y_hat - y|| / ||y|| of what was executed against the network as it was loaded.
         attention: What computes the attention.
         compute: Dtype of everything that is not quantized.
         threads: That torch was given.
@@ -56,6 +57,7 @@ class Measurement:
     full_layers: Mapping[str, float] = field(default_factory=dict)
     blocks: Mapping[str, float] = field(default_factory=dict)
     simulated: Mapping[str, str] = field(default_factory=dict)
+    errors: Mapping[str, float] = field(default_factory=dict)
     attention: str = ""
     compute: str = "float32"
     threads: int = 1

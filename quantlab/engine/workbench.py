@@ -22,8 +22,6 @@ from quantlab.engine.diagnosis import Diagnosis
 from quantlab.engine.evaluate import evaluate
 from quantlab.engine.evaluation import Evaluation
 from quantlab.engine.execution import Run, execute
-from quantlab.engine.measure import measure
-from quantlab.engine.measurement import Measurement
 from quantlab.engine.plan import Plan, plan
 from quantlab.engine.quantize import Quantizer, require_quantizable
 from quantlab.engine.recipe import Recipe
@@ -31,7 +29,7 @@ from quantlab.engine.replay import BlockCache
 from quantlab.engine.sources import Sources
 from quantlab.engine.stages import StageStore
 from quantlab.engine.steps import layer_view
-from quantlab.engine.subject import Predict, scene_label, subject_of, truth_of
+from quantlab.engine.subject import Predict, subject_of, truth_of
 from quantlab.engine.survey import RECORDED, full_precision, survey
 from quantlab.engine.trials import Trials
 from quantlab.engine.views import LayerView
@@ -147,34 +145,6 @@ class Workbench(Desk):
         recipe = self.recipe
         with self._work:
             return self._blame(recipe, region, scene, verify, found, job)
-
-    def measure(
-        self, scene: int = 0, *, recipe: Recipe | None = None, again: bool = False, job: Job | None = None
-    ) -> Measurement:
-        """Time and memory of a scene under the recipe, executed by real kernels on this machine; measured once.
-
-        Args:
-            scene: Which of the evaluation scenes.
-            recipe: Another recipe than the one in force, which stays.
-            again: Anew, whatever was measured before.
-            job: Follows and stops it.
-
-        Raises:
-            SceneError: There is no such scene.
-        """
-        recipe = self._asked(recipe)
-        key, shown = ("measurement", recipe, scene), self._scene(scene)
-        with self._work:
-            if again or key not in self._recent:
-                self._apply(recipe, between(job, 0.0, 0.4))
-                name, section = scene_label(shown, scene), between(job, 0.4, 1.0)
-                self._keep(key, measure(self._subject, self._quantizer, shown, name, job=section))
-            return cast("Measurement", self._recent[key])
-
-    def measured(self, scene: int = 0, *, recipe: Recipe | None = None) -> Measurement | None:
-        """What `measure` found under the recipe, of late; None where nothing was. Runs nothing."""
-        with self._work:
-            return self._recent.get(("measurement", recipe or self.recipe, scene))
 
     def _remember(self, key: Hashable, make: Callable[[], T]) -> T:
         """A result of a recent recipe, or a new one; of two threads that ask at once one works and the other waits."""

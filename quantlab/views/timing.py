@@ -79,6 +79,8 @@ def explained(measured: Measurement) -> str:
     ]
     if measured.peak_bytes is not None:
         lines.append(f"memory besides, at the most: {_bytes(measured.peak_bytes)}")
+    if measured.errors:
+        lines.append(f"outputs off full precision by up to {short(100 * max(measured.errors.values()))} %")
     if measured.mixed_seconds is not None:
         lines.append(
             f"the published mixed precision (bfloat16): {' '.join(duration(measured.mixed_seconds))}"

@@ -14,12 +14,20 @@ from quantlab.engine.executable import changed, executable, nearest, simulated, 
 from quantlab.engine.measure import held_bytes, layer_seconds
 from quantlab.engine.settings import LayerSettings
 from quantlab.engine.subject import subject_of
-from quantlab.errors import JobCancelledError, SceneError
+from quantlab.errors import JobCancelledError, RecipeError, SceneError
 from quantlab.jobs import Job
 from quantlab.kernels.onednn import OneDnn
 from quantlab.kernels.reference import SimulatedLinear
+from quantlab.models.model import Model
 
 BLOCKS, WIDTH = 2, 64
+SMALL = {
+    "patch_size": 8,
+    "aggregator": {"img_size": 32, "embed_dim": 32, "depth": 1, "num_heads": 2, "num_register_tokens": 1},
+    "vit": {"embed_dim": 32, "depth": 1, "num_heads": 2},
+    "camera_head": {"trunk_depth": 1, "num_heads": 2},
+    "dpt": {"features": 8, "out_channels": [8, 8, 8, 8], "intermediate_layer_idx": [0, 0, 0, 0]},
+}
 
 
 class Block(nn.Module):
@@ -93,6 +101,26 @@ def test_it_is_measured_again_where_that_is_asked(lab, measured):
     assert anew is not measured
     assert anew is lab.measure()
     assert 0 < anew.fastest <= anew.seconds <= anew.slowest
+
+
+def test_what_bfloat16_between_the_layers_costs_is_measured_for_our_networks_and_refused_for_others(lab):
+    with pytest.raises(RecipeError, match="bfloat16 stream"):
+        lab.measure(compute="bfloat16")
+    with pytest.raises(RecipeError, match="cannot compute"):
+        lab.measure(compute="float12")
+    torch.manual_seed(0)
+    network = ql.build_model("vggt", SMALL)
+    rooms = ql.rooms(1, views=2, size=32, seed=0, split="held-out")
+    small = ql.Lab(Model(network, name="small"), calibration=rooms, evaluation=rooms, recipe=W8A8)
+    exact, low = small.measure(), small.measure(compute="bfloat16")
+    assert (exact.compute, low.compute) == ("float32", "bfloat16")
+    simulated = small.evaluate().full_precision.outputs
+    for name, error in exact.errors.items():
+        assert error == pytest.approx(simulated[name], rel=0.2, abs=1e-3), (
+            "what is executed is what is simulated"
+        )
+    assert set(low.errors) == set(exact.errors)
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters()), "a copy was lowered"
 
 
 def test_a_cancelled_measurement_leaves_none_and_a_scene_that_is_not_there_is_refused(lab):
