@@ -22,6 +22,8 @@ SECONDS = {"linear": 6.0, "block": 25.0, "forward": 150.0, "memory": 0.0, PROFIL
 """Of measuring, by level; a round more is begun only where it fits."""
 QUICK = 0.15
 """Of those seconds, when it must be quick."""
+SMALL = 0.05
+"""Likewise, for networks that are no more than an example."""
 LIMIT = 1800.0
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -51,6 +53,7 @@ class Request:
     def order(self, group: Group) -> Order:
         """What a process is told to measure."""
         seconds = SECONDS[group.level] * (QUICK if self.quick else 1.0)
+        seconds = seconds if group.shapes == "vggt-1b" else SMALL * seconds
         path = path_of(self.folder, slug(processor()), group)
         return Order(group, self.rows, self.peers, seconds, self.command, path)
 
