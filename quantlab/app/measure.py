@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from quantlab.app.recipes import recipe_panel
 from quantlab.app.sides import with_state
 from quantlab.app.tabs import ON_THEIR_TAB
 from quantlab.app.work import Emit, stamped
-from quantlab.errors import JobCancelledError, QuantLabError
+from quantlab.errors import JobCancelledError, QuantLabError, RecipeError
 from quantlab.views.numbers import numbers
 
 if TYPE_CHECKING:
@@ -126,8 +127,13 @@ def measure_pool(session: Session, emit: Emit, job: Job) -> None:
 
 def measure_execution(session: Session, emit: Emit, job: Job) -> None:
     """Time and memory as this machine executes the recipe."""
-    again = session.results.measurement is not None
-    session.learn(job, measurement=session.open_lab().measure(again=again, job=job))
+    lab, again = session.open_lab(), session.results.measurement is not None
+    found = lab.measure(again=again, job=job.part(0.0, 0.5))
+    try:
+        lowered = lab.measure(compute="bfloat16", again=again, job=job.part(0.5, 1.0))
+    except RecipeError:  # a network of another build, or one that computes in bfloat16 already
+        lowered = None
+    session.learn(job, measurement=replace(found, lowered=lowered))
     emit(panels(session, "numbers", "map", "layer", "decide"))
 
 

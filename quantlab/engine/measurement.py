@@ -38,6 +38,7 @@ class Measurement:
         machine: Its processor (or GPU).
         date: When, in UTC, as ISO 8601 without fractions.
         scene: Which.
+        lowered: The same with bfloat16 between the quantized layers; None where nobody asked for it.
     """
 
     seconds: float
@@ -64,6 +65,7 @@ class Measurement:
     machine: str = ""
     date: str = ""
     scene: str = ""
+    lowered: Measurement | None = None
 
     @property
     def faster(self) -> float:

@@ -80,7 +80,10 @@ def explained(measured: Measurement) -> str:
     if measured.peak_bytes is not None:
         lines.append(f"memory besides, at the most: {_bytes(measured.peak_bytes)}")
     if measured.errors:
-        lines.append(f"outputs off full precision by up to {short(100 * max(measured.errors.values()))} %")
+        lines.append(f"outputs off full precision by up to {_off(measured)}")
+    if measured.lowered is not None:
+        took, off = " ".join(duration(measured.lowered.seconds)), _off(measured.lowered)
+        lines.append(f"with bfloat16 between the layers (compute='bfloat16'): {took}, off by up to {off}")
     if measured.mixed_seconds is not None:
         lines.append(
             f"the published mixed precision (bfloat16): {' '.join(duration(measured.mixed_seconds))}"
@@ -101,6 +104,11 @@ def layer_time(measured: Measurement | None, name: str) -> str:
     by = measured.chosen.get(name)
     told = f"{short(1e3 * measured.layers[name], 2)} ms ({short(100 * share, 2)} %)"
     return f"{told} by {by}" if by else told
+
+
+def _off(measured: Measurement) -> str:
+    """The largest relative error of an output, against full precision."""
+    return f"{short(100 * max(measured.errors.values(), default=0.0), 2)} %"
 
 
 def _spread(measured: Measurement) -> list[str]:

@@ -23,7 +23,7 @@ from quantlab.engine.history import History
 from quantlab.engine.measurement import Measurement
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.views import LayerView
-from quantlab.errors import CheckpointError
+from quantlab.errors import CheckpointError, RecipeError
 from quantlab.models.prediction import Prediction
 from quantlab.models.structure import BlockInfo, BranchInfo, LayerInfo, Structure
 from quantlab.numerics.records import BIN_EDGES, Histogram
@@ -252,7 +252,9 @@ class FakeLab:
         )
         return select(chosen.method, features, chosen.wish(self.recipe.seed))
 
-    def measure(self, scene=0, *, recipe=None, again=False, job=None):
+    def measure(self, scene=0, *, recipe=None, compute="float32", again=False, job=None):
+        if compute != "float32":
+            raise RecipeError("a fake has no bfloat16 stream")
         self._work("measure", job)
         layers = dict.fromkeys(self.structure.layers, 0.0005)
         rounded = [name for name, item in self.recipe.layers(self.structure).items() if item.quantized]

@@ -89,6 +89,14 @@ def test_a_measured_time_stands_beside_that_of_full_precision_and_names_its_kern
         assert told in tile["help"]
 
 
+def test_what_bfloat16_between_the_layers_takes_and_costs_stands_beside_it():
+    exact = replace(measurement(0.04), errors={"depth": 0.02, "pose": 0.01})
+    both = replace(exact, lowered=replace(exact, seconds=0.025, errors={"depth": 0.031}))
+    told = tiles(evaluation(), measured=(both, None))["forward"]["help"]
+    assert "outputs off full precision by up to 2 %" in told
+    assert "(compute='bfloat16'): 25 ms, off by up to 3.1 %" in told
+
+
 def test_a_machine_that_was_busy_meanwhile_is_told_of():
     assert "busy" not in tiles(evaluation(), measured=(measurement(0.04), None))["forward"]["help"]
     busy = replace(measurement(0.04), fastest=0.03, slowest=0.09)
