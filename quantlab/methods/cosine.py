@@ -71,11 +71,12 @@ def cosine_transform(x: Tensor) -> Tensor:
 @lru_cache(maxsize=64)
 def _twiddles(width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """``[width // 2 + 1]``, complex: the quarter-sample shift of each frequency, and the norm."""
-    angle = torch.arange(width // 2 + 1, dtype=torch.float64) * (-torch.pi / (2 * width))
-    size = torch.full_like(angle, (2 / width) ** 0.5)
-    size[0] = (1 / width) ** 0.5
     precision = torch.complex128 if dtype == torch.float64 else torch.complex64
-    return torch.polar(size, angle).to(device, precision)
+    with torch.inference_mode(False):  # what is kept from there could take no part in a later learning
+        angle = torch.arange(width // 2 + 1, dtype=torch.float64) * (-torch.pi / (2 * width))
+        size = torch.full_like(angle, (2 / width) ** 0.5)
+        size[0] = (1 / width) ** 0.5
+        return torch.polar(size, angle).to(device, precision)
 
 
 @TRANSFORMS.register("dct")

@@ -61,11 +61,12 @@ class RegularHadamard(Transform):
 @lru_cache(maxsize=32)
 def regular_matrix(order: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The orthonormal regular Hadamard matrix ``[order, order]`` of an order in `GROUPS`; rows sum to 1."""
-    smallest = 0.5 - torch.eye(4, dtype=dtype, device=device).flip(0)
-    matrix = smallest
-    while len(matrix) < order:
-        matrix = torch.kron(matrix, smallest)
-    return matrix
+    with torch.inference_mode(False):  # what is kept from there could take no part in a later learning
+        smallest = 0.5 - torch.eye(4, dtype=dtype, device=device).flip(0)
+        matrix = smallest
+        while len(matrix) < order:
+            matrix = torch.kron(matrix, smallest)
+        return matrix
 
 
 @TRANSFORMS.register("regular")

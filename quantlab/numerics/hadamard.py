@@ -146,11 +146,13 @@ def _mixers(width: int, dtype: torch.dtype, device: torch.device) -> list[Tensor
 def _factor(order: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The orthonormal Hadamard matrix of one order."""
     exact: NDArray[np.float64] = hadamard_matrix(order) / np.sqrt(order)
-    return torch.from_numpy(exact).to(device, dtype)
+    with torch.inference_mode(False):  # what is kept from there could take no part in a later learning
+        return torch.from_numpy(exact).to(device, dtype)
 
 
 @lru_cache(maxsize=64)
 def signs(width: int, seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """``[width]`` of +1 and -1, drawn on the CPU so that every machine draws the same."""
     generator = torch.Generator().manual_seed(seed)
-    return (torch.randint(0, 2, (width,), generator=generator) * 2 - 1).to(device, dtype)
+    with torch.inference_mode(False):  # as `_factor`
+        return (torch.randint(0, 2, (width,), generator=generator) * 2 - 1).to(device, dtype)

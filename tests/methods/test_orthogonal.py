@@ -44,6 +44,16 @@ PREPARE = {
 }
 
 
+@pytest.mark.parametrize("name", list(PREPARE))
+def test_a_gradient_passes_though_the_transform_first_ran_in_inference_mode(name):
+    transform = PREPARE[name](context(272))  # a width no other test has: what is worked out for it is kept
+    with torch.inference_mode():
+        transform(draw(2, 272))
+    x = draw(2, 272).requires_grad_()
+    transform(x).square().sum().backward()
+    torch.testing.assert_close(x.grad, 2 * x.detach())  # an orthogonal map keeps lengths
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", list(PREPARE))
 def test_the_matrix_is_orthogonal_and_the_weight_takes_the_same_one(name, width):
