@@ -43,9 +43,9 @@ def quantize(model: Path, out: Path, *, blocks: int, threads: int) -> None:
 
     import quantlab
     from quantlab import Recipe
-    from quantlab.engine.watch import watched
     from quantlab.commands.quantize import write
     from quantlab.engine.stages_folder import Finished, Identity, StageFolder, digest_of
+    from quantlab.engine.watch import watched
     from quantlab.lab import Lab
     from quantlab.scenes.synthetic import rooms
 

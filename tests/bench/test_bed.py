@@ -17,11 +17,11 @@ import quantlab as ql
 from quantlab.assets import asset
 from quantlab.bench import cells
 from quantlab.bench.bed import Bed
-from quantlab.engine.watch import anonymous_bytes, watched
 from quantlab.bench.protocol import Bits, Protocol
 from quantlab.bench.render import render
 from quantlab.bench.rows import full_precision, rows
 from quantlab.engine import calibrate
+from quantlab.engine.watch import anonymous_bytes, watched
 
 W4A4 = Bits(4, 4)
 TWO = Protocol(rooms=2, icp_rooms=1)

@@ -166,7 +166,8 @@ def test_the_recipe_is_copied_as_python_and_yaml_and_pasted_back(notebook: Any, 
 
 EVERY_VALUE = """() => {
     window.shown = [];
-    const note = () => document.querySelectorAll(".ql-suspect .ql-row-value").forEach((at) => shown.push(at.textContent));
+    const values = () => document.querySelectorAll(".ql-suspect .ql-row-value");
+    const note = () => values().forEach((at) => shown.push(at.textContent));
     new MutationObserver(note).observe(document.body, { childList: true, subtree: true, characterData: true });
 }"""
 """Keeps what the list of suspects has ever said: a guess may be gone before anybody looks."""
