@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from quantlab.lab import Lab
 
 
+STATIC = {"activation_mode": "static", "activation_granularity": "tensor", "twin": False}
+
+
 class Target(StrEnum):
     """What it is written for."""
 
@@ -63,6 +66,13 @@ def export(
     activations: Activations = None,
     scope: Scope = None,
     recipe: RecipeFile = None,
+    static: Annotated[
+        bool,
+        typer.Option(
+            "--static",
+            help="One fixed scale for each layer's input, as ONNX and OpenVINO want it; calibrated.",
+        ),
+    ] = False,
     rest: Annotated[
         Rest, typer.Option(help="Of packed: how matrices are stored that the recipe leaves alone.")
     ] = Rest.bfloat16,
@@ -83,6 +93,8 @@ def export(
             remedy="Leave them out.",
         )
     chosen = RecipeChoice(preset, weights, activations, scope, recipe, seed).load(otherwise="rtn")
+    if static:
+        chosen = chosen.set("*", **STATIC)
     loaded = None if scenes is None else SceneChoice(scenes, views, seed).load(split="calibration")
     shown = ModelChoice(model, device, dtype.value).load()
     from quantlab.lab import Lab

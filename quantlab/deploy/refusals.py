@@ -17,7 +17,9 @@ from quantlab.models.structure import Structure
 
 BITS = 8
 NAMED = 3
-STATIC = "activations 8, activation_mode 'static' and activation_granularity 'tensor'"
+STATIC = (
+    "activations 8, activation_mode 'static' and activation_granularity 'tensor' (quantlab export --static)"
+)
 REASONS = {
     "dynamic": (
         "activation scales that are taken from each input",

@@ -25,7 +25,9 @@ AUTO = "auto"
 TABLE = (native_linear, onednn, int_mm, zen, fp8, dequantized)
 """Imported so that their kernels are registered."""
 ORDER = ("native", "onednn", "zentorch", "int_mm", "dequantized")
-"""What is tried first, and taken where nothing is measured; the reference comes last."""
+"""What is tried first, and taken where nothing is measured or no other is clearly faster; the reference comes last."""
+CLEARLY = 1.25
+"""So many times as long as the fastest a kernel may take and still be preferred: short layers are timed in noise."""
 COMPUTE: Mapping[str, torch.dtype] = MappingProxyType({"float32": torch.float32, "bfloat16": torch.bfloat16})
 
 
@@ -127,8 +129,13 @@ def choose(
     skipped |= {name: verdict.wrong for name, verdict in found.items() if verdict.wrong}
     right = {name: verdict.milliseconds for name, verdict in found.items() if not verdict.wrong}
     times = {name: taken for name, taken in right.items() if taken is not None}
-    best = min(times, key=times.__getitem__) if times else next(iter(right), REFERENCE)
-    slower = {name: f"slower than {best}" for name in right if name != best and name in times}
+    enough = CLEARLY * min(times.values(), default=0.0)
+    best = next((name for name, taken in times.items() if taken <= enough), next(iter(right), REFERENCE))
+    slower = {
+        name: f"slower than {best}" if taken > times[best] else f"not clearly faster than {best}"
+        for name, taken in times.items()
+        if name != best
+    }
     return Choice(best, MappingProxyType(skipped | slower), MappingProxyType(times))
 
 

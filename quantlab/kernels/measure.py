@@ -12,7 +12,8 @@ from quantlab.kernels.reference import SimulatedLinear
 
 TOKENS = 256
 """Rows that kernels are compared on: enough for their own speed to show, few enough for loading to stay short."""
-RUNS = 3
+RUNS, MOST, ENOUGH = 3, 20, 4.0
+"""At least so many runs, and of a short one more, up to so many or until they took so many milliseconds together."""
 HOPELESS = 3.0
 """So many times slower than the best is not tried again."""
 
@@ -37,16 +38,16 @@ def milliseconds(module: nn.Module, x: Tensor, *, best: float = float("inf")) ->
 
     The module has run before: what it makes at its first call is not measured.
     """
-    shortest = float("inf")
-    for _ in range(RUNS):
+    taken: list[float] = []
+    while len(taken) < RUNS or (sum(taken) < ENOUGH and len(taken) < MOST):
         _wait(x)
         start = time.perf_counter()
         module(x)
         _wait(x)
-        shortest = min(shortest, (time.perf_counter() - start) * 1e3)
-        if shortest > HOPELESS * best:
+        taken.append((time.perf_counter() - start) * 1e3)
+        if min(taken) > HOPELESS * best:
             break
-    return shortest
+    return min(taken)
 
 
 def _wait(x: Tensor) -> None:

@@ -9,6 +9,9 @@ from typer.testing import CliRunner
 
 import quantlab as ql
 from quantlab.cli import cli
+from quantlab.commands.export import STATIC
+from quantlab.engine.plan import plan
+from quantlab.models.structure import describe
 
 ARGUMENTS = "export --model mini --preset rtn --weights 8 --activations 8"
 
@@ -41,3 +44,11 @@ def test_what_cannot_be_is_refused_with_exit_code_2(more, words, done):
     result = CliRunner().invoke(cli, [*ARGUMENTS.split(), "--out", str(done[1] / "out"), *more])
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+def test_static_gives_every_layer_one_fixed_scale_and_no_twin():
+    recipe = ql.Recipe.preset("taptq", weights=8, activations=8).set("*", **STATIC)
+    chosen = plan(describe(ql.load_model("mini").network), recipe)
+    settings = [layer.settings for layer in chosen.layers.values() if layer.quantized]
+    assert settings
+    assert all(entry.static and not entry.twin for entry in settings)
