@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from quantlab.app.changing import Message, Verb, replace_recipe
-from quantlab.app.measure import measure_execution
+from quantlab.app.measure import measure_execution, panels
 from quantlab.app.running import follow, run_job
 from quantlab.app.work import Parts
 from quantlab.engine.executable import executable
@@ -22,6 +22,7 @@ def _measure(session: Session, _message: Message) -> Iterator[Parts]:
     yield from follow(session, "numbers")
     if session.job is None:
         yield from run_job(session, measure_execution)
+        yield panels(session, "numbers", "layer", "map")
 
 
 def _executable(session: Session, _message: Message) -> Iterator[Parts]:
