@@ -33,7 +33,7 @@ def test_every_command_names_a_verb_and_options_that_exist(command: str) -> None
 
 
 def test_there_are_commands_to_check() -> None:
-    known = {"inspect", "evaluate", "quantize", "search", "report", "bench", "app", "doctor"}
+    known = {"inspect", "evaluate", "quantize", "search", "report", "bench", "export", "app", "doctor"}
     assert {command.split()[1] for command in COMMANDS} == known
 
 
