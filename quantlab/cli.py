@@ -178,7 +178,7 @@ def quantize(
 ) -> None:
     """Quantize block by block, in the memory of one block, into a folder; what was killed goes on where it was.
 
-    The folder holds packed codes, scales and transforms; running it as a model is yet to come.
+    The folder keeps finished blocks; `quantlab export --stages` with the same recipe writes what runs.
     """
     from quantlab.commands import quantize as verb
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quantlab.commands import quantize
 from quantlab.commands.console import megabytes, printable, say, stage, table
 from quantlab.commands.options import (
     Activations,
@@ -73,6 +74,10 @@ def export(
             help="One fixed scale for each layer's input, as ONNX and OpenVINO want it; calibrated.",
         ),
     ] = False,
+    stages: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps finished blocks: go on from those of quantlab quantize."),
+    ] = None,
     rest: Annotated[
         Rest, typer.Option(help="Of packed: how matrices are stored that the recipe leaves alone.")
     ] = Rest.bfloat16,
@@ -101,6 +106,8 @@ def export(
 
     lab = Lab(shown, calibration=loaded, recipe=chosen, seed=seed)
     warn(lab)
+    if stages is not None:
+        quantize.write(lab, quantize.stages(lab, shown, stages))
     title = f"{called(shown)} under {label(chosen)}"
     if target is Target.packed:
         _packed(lab, title, out, json, rest=rest.value, drift=drift, overwrite=overwrite)

@@ -12,6 +12,7 @@ from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, call
 if TYPE_CHECKING:
     from quantlab.engine.stages_folder import Finished, StageFolder
     from quantlab.lab import Lab
+    from quantlab.models.model import Model
 
 
 def run(
@@ -29,8 +30,6 @@ def run(
     chosen = recipe.load(otherwise="rtn")
     loaded = None if scenes is None else scenes.load(split="calibration")
     shown = model.load()
-    from quantlab import __version__
-    from quantlab.engine import stages_folder
     from quantlab.engine.watch import watched
     from quantlab.lab import Lab
 
@@ -38,17 +37,27 @@ def run(
         shown, calibration=loaded, evaluation=None if loaded is None else loaded[:1], recipe=chosen, seed=seed
     )
     warn(lab)
-    identity = stages_folder.Identity(
-        __version__, shown.sha256, shown.dtype, chosen.to_dict(), stages_folder.digest_of(lab.calibration)
-    )
     learned = "the lab's own scenes" if loaded is None else names(loaded)
     say(f"{called(shown)} under {label(chosen)}, calibrated on {learned}, into {out}")
     with watched() as memory:
-        folder = stages_folder.StageFolder(out, identity, chosen, told=_tell)
-        size = write(lab, folder)
+        size = write(lab, stages(lab, shown, out))
     peak = "peak memory unknown" if memory.added is None else f"peak memory {megabytes(memory.added)}"
     seconds = time.perf_counter() - begun
     print(f"{printable(str(out))}: {megabytes(size)} packed, {peak}, {seconds:.1f} s")  # noqa: T201 - the result
+
+
+def stages(lab: Lab, model: Model, path: Path) -> StageFolder:
+    """The folder that keeps the finished blocks of the lab's recipe, and finds those of a former run.
+
+    Raises:
+        StorageError: It belongs to another model, recipe or calibration, or holds something else.
+    """
+    from quantlab import __version__
+    from quantlab.engine.stages_folder import Identity, StageFolder, digest_of
+
+    recipe, scenes = lab.recipe, digest_of(lab.calibration)
+    identity = Identity(__version__, model.sha256, model.dtype, recipe.to_dict(), scenes)
+    return StageFolder(path, identity, recipe, told=_tell)
 
 
 def write(lab: Lab, folder: StageFolder) -> int:

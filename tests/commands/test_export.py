@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import quantlab as ql
 from quantlab.cli import cli
 from quantlab.commands.export import STATIC
+from quantlab.engine import stages as building
 from quantlab.engine.plan import plan
 from quantlab.models.structure import describe
 
@@ -52,3 +53,14 @@ def test_static_gives_every_layer_one_fixed_scale_and_no_twin():
     settings = [layer.settings for layer in chosen.layers.values() if layer.quantized]
     assert settings
     assert all(entry.static and not entry.twin for entry in settings)
+
+
+def test_blocks_that_quantize_finished_are_not_quantized_again(tmp_path, monkeypatch):
+    shared = "--model mini --preset rtn --weights 8 --activations 8"
+    kept, out = str(tmp_path / "kept"), str(tmp_path / "out")
+    assert CliRunner().invoke(cli, ["quantize", *shared.split(), "--out", kept]).exit_code == 0
+    monkeypatch.setattr(building, "build", lambda *_args: pytest.fail("quantized again"))
+    done = CliRunner().invoke(cli, ["export", *shared.split(), "--stages", kept, "--out", out, "--no-drift"])
+    assert done.exit_code == 0, done.output
+    assert "was there already" in done.output
+    assert ql.load_model(out, kernel="reference").recipe["name"] == "rtn"
