@@ -52,9 +52,10 @@ class Run:
 
     def durations(self) -> dict[str, float]:
         """Seconds from each block to the next (of the last: to the end), what lies between them included."""
-        starts = [*sorted(self.begun.values())[1:], self.seconds]
         order = sorted(self.begun, key=self.begun.__getitem__)
-        return {name: end - self.begun[name] for name, end in zip(order, starts, strict=True)}
+        begun = [self.begun[name] for name in order]
+        ends = [*begun, self.seconds][1:]
+        return {name: end - start for name, start, end in zip(order, begun, ends, strict=True)}
 
 
 def execute(

@@ -187,3 +187,11 @@ def test_times_of_layers_add_up_over_calls():
     seconds = layer_seconds(subject, twice, torch.randn(4, WIDTH))
     assert set(seconds) == {"0", "2"}
     assert not twice[0]._forward_hooks, "no hook stays"
+
+
+def test_a_network_without_blocks_is_measured_too():
+    torch.manual_seed(0)
+    net, inputs = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()), [torch.randn(4, WIDTH)]
+    found = ql.Lab(net, calibration=inputs, evaluation=inputs, recipe=W8A8).measure()
+    assert set(found.layers) == {"0"}
+    assert not found.blocks
