@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 
 import pytest
 import torch
@@ -102,6 +103,26 @@ def test_a_compiler_that_was_named_and_is_not_there_is_named(sources, monkeypatc
 
 @linux
 @compiles
+def test_a_compiler_that_cannot_be_read_hangs_or_cannot_write_is_a_reason_and_no_error(
+    sources, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CC", "gcc '-m64")
+    assert "No closing quotation" in native.why_absent()
+    hangs = tmp_path / "hangs"
+    hangs.write_text("#!/bin/sh\nexec sleep 20\n")
+    hangs.chmod(0o755)
+    monkeypatch.setenv("CC", str(hangs))
+    monkeypatch.setattr(build, "SECONDS", 0.1)
+    native._found.cache_clear()
+    assert "took more than 0.1 s" in native.why_absent()
+    monkeypatch.delenv("CC")
+    monkeypatch.setattr(build, "_cache", lambda: tmp_path / "hangs" / "native")
+    native._found.cache_clear()
+    assert "cannot be kept" in native.why_absent()
+
+
+@linux
+@compiles
 def test_a_cpu_without_the_instructions_is_told_so_and_one_that_refuses_tiles_gets_the_rest(sources):
     (sources / "init.c").write_text("long native_init(void) { return 0; }\n")
     assert native.library() is None
@@ -152,6 +173,22 @@ def test_an_error_in_any_part_is_raised(monkeypatch):
 
     with pytest.raises(ZeroDivisionError):
         native.share(work, 3)
+
+
+def test_an_interrupted_caller_waits_for_what_still_writes_to_its_memory(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    done = []
+
+    def work(begin, _end):
+        if begin == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.05)
+        done.append(begin)
+        return 0
+
+    with pytest.raises(KeyboardInterrupt):
+        native.share(work, 2)
+    assert done == [1]
 
 
 @linux

@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -129,7 +129,10 @@ def share(work: Callable[[int, int], int], count: int, *, step: int = 1) -> list
     if parts == 1:
         return [work(0, count)]
     waiting = [_pool(os.getpid()).submit(work, *ends) for ends in pairwise(cuts[1:])]
-    first = work(cuts[0], cuts[1])
+    try:
+        first = work(cuts[0], cuts[1])
+    finally:  # an interrupted caller lets go of memory that C still writes to
+        wait(waiting)
     return [first, *(future.result() for future in waiting)]
 
 

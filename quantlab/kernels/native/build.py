@@ -24,7 +24,8 @@ FLAGS = (
 )
 """Nothing here lets the compiler assume that no number is a NaN or an infinity."""
 WITHOUT_AMX = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
-SECONDS = 180
+SECONDS = 60
+"""Longer than any compiler takes; so long one that hangs holds up the first network of a process."""
 _FOLDER = Path(__file__).parent
 
 
@@ -69,7 +70,11 @@ def built(extra: tuple[str, ...] = (), *, folder: Path | None = None) -> Path:
 def _compiler() -> list[str]:
     """What CC says, or the first of the usual names on PATH."""
     chosen = os.environ.get("CC", "")
-    for words in (shlex.split(chosen),) if chosen else (["cc"], ["gcc"], ["clang"]):
+    try:
+        named = shlex.split(chosen)
+    except ValueError as error:
+        raise BuildError(f"CC={chosen} cannot be read ({error})") from error
+    for words in (named,) if chosen else (["cc"], ["gcc"], ["clang"]):
         path = shutil.which(words[0]) if words else None
         if path is not None:
             return [path, *words[1:]]
@@ -79,7 +84,13 @@ def _compiler() -> list[str]:
 def _run(command: list[str]) -> None:
     try:
         done = subprocess.run(  # noqa: S603 - the user's own compiler, on our own files
-            command, capture_output=True, text=True, timeout=SECONDS, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise BuildError(f"{command[0]} took more than {SECONDS} s") from error
