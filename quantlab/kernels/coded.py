@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,18 @@ from quantlab.numerics.packing import unpack
 _making = threading.Lock()
 
 
-class CodedLinear(nn.Module, ABC):
+class Executed(nn.Module):
+    """A module that moves with its network but keeps the dtypes of its tensors, which its product relies on."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's
+        def kept(tensor: Tensor) -> Tensor:
+            changed = fn(tensor)
+            return changed if changed.dtype == tensor.dtype else tensor.to(changed.device)
+
+        return super()._apply(kept, recurse)
+
+
+class CodedLinear(Executed, ABC):
     """The tensors of a simulated layer, packed as they are, around a product of one's own.
 
     What a product wants instead of the packed codes is worked out when the layer first runs, so that a network whose
@@ -104,6 +116,10 @@ class CodedLinear(nn.Module, ABC):
     def group_scales(self) -> Tensor:
         """float32 ``[out, groups]``."""
         return self._of_groups(self.scale)[..., 0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's
+        self._made = None  # it lies on the former device
+        return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was made of the weight: it may be opaque, and is made again."""

@@ -11,9 +11,10 @@ import ctypes
 import torch
 from torch import Tensor, nn
 
+from quantlab.errors import DeviceError
 from quantlab.kernels import native
 from quantlab.kernels.activations import DynamicActivations, StaticActivations
-from quantlab.kernels.coded import output_dtype
+from quantlab.kernels.coded import Executed, output_dtype
 from quantlab.kernels.native_rows import TILE, Codes, NativeRounding, address, knows
 from quantlab.kernels.reference import SimulatedLinear
 from quantlab.kernels.table import KERNELS, Kernel
@@ -37,7 +38,7 @@ class Product(ctypes.Structure):
     )
 
 
-class NativeLinear(nn.Module):
+class NativeLinear(Executed):
     """Both passes, and around them what C does not know: other transforms, and the low-rank branch."""
 
     packed: Tensor
@@ -82,10 +83,24 @@ class NativeLinear(nn.Module):
         """``[..., in] -> [..., out]``, in the dtype of ``x``; computed in float32 unless that is bfloat16.
 
         Raises:
+            DeviceError: The input or the layer is not in the memory of the CPU.
             NumericError: The input holds a NaN or an infinity.
         """
+        for tensor in (x, self.packed):
+            if tensor.device.type != "cpu":  # C would read an address of another memory
+                raise DeviceError(
+                    f"the native kernel runs on CPUs only, not on {tensor.device}",
+                    remedy="Leave network and images on the CPU, or load the model again with device=...",
+                )
+        with torch.autocast("cpu", enabled=False):
+            out = self._run(x.detach())
+        return out.to(output_dtype(x)).reshape(*x.shape[:-1], self.out_features)
+
+    @torch.no_grad()
+    def _run(self, x: Tensor) -> Tensor:
+        """``[..., in] -> [rows, out]``, float32 or bfloat16."""
         dtype = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32
-        rows = x.detach().to(dtype).reshape(-1, self.in_features)
+        rows = x.to(dtype).reshape(-1, self.in_features)
         for transform in self.transforms:
             rows = transform(rows)
         rows = rows.contiguous()
@@ -94,7 +109,7 @@ class NativeLinear(nn.Module):
             self.multiply(self.rounding(rows), out)
         if self.down is not None and self.up is not None:
             out += (rows @ self.down.to(dtype)) @ self.up.to(dtype)
-        return out.to(output_dtype(x)).reshape(*x.shape[:-1], self.out_features)
+        return out
 
     def absorb_gelu(self) -> bool:
         """Take the exact GELU of the input from now on, in the pass that rounds it.

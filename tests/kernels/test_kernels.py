@@ -176,6 +176,20 @@ def test_under_autocast_a_module_answers_in_its_dtype_as_any_linear_does():
             assert module(inputs(3)).dtype == torch.bfloat16, kernel
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_network_that_is_cast_leaves_its_kernels_the_numbers_they_count_on(dtype):
+    x = inputs(7).to(dtype)
+    with torch.no_grad():
+        for kernel, module in modules(layer("w8a8")).items():
+            if kernel == "reference":
+                continue  # it computes in the dtype that it was made in
+            expected = module(x)
+            found = module.to(dtype)(x)
+            assert found.dtype == dtype, kernel
+            assert torch.equal(found, expected), kernel
+            assert torch.equal(module.to(torch.float32)(x), expected), kernel
+
+
 def test_a_kernel_keeps_the_packed_codes_and_unpacks_nothing_before_it_runs(monkeypatch):
     made = layer("w4a4")
     made.keep_packed()

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.errors import NumericError
+from quantlab.errors import DeviceError, NumericError
 from quantlab.kernels import native
 from quantlab.kernels.activations import DynamicActivations, StaticActivations, TwinActivations
 from quantlab.kernels.native_fusion import fuse_gelu
@@ -360,3 +360,10 @@ def test_a_layer_that_it_cannot_execute_is_refused_with_the_reason():
     assert refusal(rounded(8, 96, QuantSpec(4))) == ""
     with pytest.raises(TypeError, match="twin"):
         NativeLinear(twin)
+
+
+def test_what_lies_in_another_memory_is_refused_before_c_reads_it():
+    made = NativeLinear(rounded(32, 64, QuantSpec(8, granularity="channel")))
+    for module, x in ((made, torch.ones(2, 64, device="meta")), (made.to("meta"), torch.ones(2, 64))):
+        with pytest.raises(DeviceError, match="CPUs only"):
+            module(x)
