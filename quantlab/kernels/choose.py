@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from quantlab.errors import RecipeError
 from quantlab.kernels import dequantized, fp8, int_mm, native_linear, onednn, zen
 from quantlab.kernels.check import Checked, Oracle, check
 from quantlab.kernels.compensated import Wrapper
-from quantlab.kernels.measure import TOKENS, milliseconds, signature
+from quantlab.kernels.measure import TOKENS, family, milliseconds, signature
 from quantlab.kernels.native_fusion import fuse_gelu
 from quantlab.kernels.reference import SimulatedLinear
 from quantlab.kernels.table import KERNELS, ON_REQUEST, REFERENCE, Choice, Kernel
@@ -72,6 +72,7 @@ class _Verdict:
 
 
 _verdicts: dict[Hashable, _Verdict] = {}
+_leaders: dict[Hashable, Choice] = {}
 _trying = threading.RLock()
 
 
@@ -85,7 +86,8 @@ def execute(
     where that layer's kernel takes it in.
 
     Args:
-        network: With quantized layers; a module under several names is exchanged under all of them.
+        network: With quantized layers; a module under several names is exchanged under all of them, and what is
+            executed already stays.
         kernel: A name in the table, or "auto" for the fastest. A layer that the named one refuses is simulated.
         measure: Off: the first of `ORDER` that is right, whatever it takes.
         compute: "float32" or "bfloat16", what the layers' inputs will be.
@@ -101,7 +103,8 @@ def execute(
         )
     places, chosen = Places(network), {}
     for name, layer in list(network.named_modules()):
-        if name and isinstance(layer, SimulatedLinear):
+        held = isinstance(network.get_submodule(name.rpartition(".")[0]), dequantized.DequantizedLinear)
+        if name and isinstance(layer, SimulatedLinear) and not held:
             choice = choose(layer, kernel=kernel, measure=measure, compute=COMPUTE[compute])
             places.put(name, KERNELS[choice.kernel].prepare(layer))
             chosen[_own_name(network, name)] = choice
@@ -123,8 +126,12 @@ def choose(
     layer.keep_packed()
     names = candidates() if kernel == AUTO else [kernel]
     skipped = {name: why for name in names if (why := _unfit(KERNELS[name], layer))}
+    measure = measure and kernel == AUTO
     with _trying:
-        trial = _Trial(layer, compute, measure=measure and kernel == AUTO)
+        trial = _Trial(layer, compute, measure=measure)
+        leader = _leaders.get(trial.family) if measure else None
+        if leader is not None and leader.kernel not in skipped and trial.right(leader.kernel):
+            return Choice(leader.kernel, leader.skipped)
         found = {name: trial.verdict(name) for name in names if name not in skipped}
     skipped |= {name: verdict.wrong for name, verdict in found.items() if verdict.wrong}
     right = {name: verdict.milliseconds for name, verdict in found.items() if not verdict.wrong}
@@ -136,7 +143,10 @@ def choose(
         for name, taken in times.items()
         if name != best
     }
-    return Choice(best, MappingProxyType(skipped | slower), MappingProxyType(times))
+    choice = Choice(best, MappingProxyType(skipped | slower), MappingProxyType(times))
+    if measure:
+        _leaders.setdefault(trial.family, choice)
+    return choice
 
 
 def _own_name(network: nn.Module, name: str) -> str:
@@ -167,7 +177,14 @@ class _Trial:
     def __init__(self, layer: SimulatedLinear, compute: torch.dtype, *, measure: bool) -> None:
         self.layer, self.compute, self.measure = layer, compute, measure
         self.kind = (signature(layer), compute, torch.get_num_threads() if measure else 0)
+        table = tuple(id(kernel) for kernel in KERNELS.values())
+        self.family = (family(layer), self.kind[1:], table)
         self._oracle: Oracle | None = None
+
+    def right(self, name: str) -> bool:
+        """Whether a kernel may execute the layer; what is fastest for its like need not be timed again."""
+        timed = _verdicts.get((name, id(KERNELS[name]), self.kind))
+        return not (timed or _Trial(self.layer, self.compute, measure=False).verdict(name)).wrong
 
     def verdict(self, name: str) -> _Verdict:
         """Of a kernel that is here and refuses nothing about the layer."""
@@ -178,13 +195,28 @@ class _Trial:
 
     def _tried(self, name: str, kernel: Kernel) -> _Verdict:
         self._oracle = self._oracle or Oracle(self.layer)
+        best = min(self._times(), default=float("inf"))
+        taken = self._taken(kernel, best) if best < float("inf") else None
+        if taken is not None and CLEARLY * taken >= best:
+            return _Verdict("", taken)  # nobody will take it, so nobody need know whether it is right
         own = (
             Checked(self.layer, "") if name == REFERENCE else check(name, kernel, self._oracle, self.compute)
         )
         if own.wrong or own.module is None or not self.measure:
             return _Verdict(own.wrong)
-        tokens = self._oracle.tokens(TOKENS).to(self.compute)
-        return _Verdict("", milliseconds(own.module, tokens, best=min(self._times(), default=float("inf"))))
+        return _Verdict("", milliseconds(own.module, self._tokens(), best=best))
+
+    def _taken(self, kernel: Kernel, best: float) -> float | None:
+        """How long a kernel takes that nobody has checked; None where it fails, which the check will tell."""
+        try:
+            module = kernel.prepare(self.layer)
+            return milliseconds(module, self._tokens(), best=best)
+        except Exception:  # noqa: BLE001 - whatever a kernel raises
+            return None
+
+    def _tokens(self) -> Tensor:
+        self._oracle = self._oracle or Oracle(self.layer)
+        return self._oracle.tokens(TOKENS).to(self.compute)
 
     def _times(self) -> Iterator[float]:
         for name in KERNELS:

@@ -18,7 +18,7 @@ HOPELESS = 3.0
 """So many times slower than the best is not tried again."""
 
 
-def signature(layer: SimulatedLinear) -> Hashable:
+def signature(layer: SimulatedLinear) -> tuple[Hashable, ...]:
     """What decides about speed and correctness: layers of equal signature are tried once."""
     activations = layer.activations
     rounding = None
@@ -32,12 +32,19 @@ def signature(layer: SimulatedLinear) -> Hashable:
     return (*sizes, layer.spec, rounding, transforms, layer.weight_dtype, stored.device)
 
 
+def family(layer: SimulatedLinear) -> Hashable:
+    """What decides which kernel is the fastest: the kind of the layer and, roughly, its size."""
+    _, _, *kind = signature(layer)
+    return ((layer.in_features * layer.out_features).bit_length() // 4, *kind)
+
+
 @torch.no_grad()
 def milliseconds(module: nn.Module, x: Tensor, *, best: float = float("inf")) -> float:
     """The shortest of a few runs on ``x``; of one run where it is hopeless beside ``best``.
 
-    The module has run before: what it makes at its first call is not measured.
+    What it makes at its first call is not measured.
     """
+    module(x)
     taken: list[float] = []
     while len(taken) < RUNS or (sum(taken) < ENOUGH and len(taken) < MOST):
         _wait(x)
