@@ -65,10 +65,11 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What was found about one kernel on one kind of layer."""
+    """What was found about one kernel on one kind of layer; nobody executes one that was not checked."""
 
     wrong: str
     milliseconds: float | None = None
+    checked: bool = True
 
 
 _verdicts: dict[Hashable, _Verdict] = {}
@@ -131,13 +132,14 @@ def choose(
         trial = _Trial(layer, compute, measure=measure)
         leader = _leaders.get(trial.family) if measure else None
         if leader is not None and leader.kernel not in skipped and trial.right(leader.kernel):
-            return Choice(leader.kernel, leader.skipped)
+            return _like(leader, skipped)
         found = {name: trial.verdict(name) for name in names if name not in skipped}
     skipped |= {name: verdict.wrong for name, verdict in found.items() if verdict.wrong}
     right = {name: verdict.milliseconds for name, verdict in found.items() if not verdict.wrong}
     times = {name: taken for name, taken in right.items() if taken is not None}
     enough = CLEARLY * min(times.values(), default=0.0)
-    best = next((name for name, taken in times.items() if taken <= enough), next(iter(right), REFERENCE))
+    quick = (name for name, taken in times.items() if taken <= enough and found[name].checked)
+    best = next(quick, next(iter(right), REFERENCE))
     slower = {
         name: f"slower than {best}" if taken > times[best] else f"not clearly faster than {best}"
         for name, taken in times.items()
@@ -147,6 +149,13 @@ def choose(
     if measure:
         _leaders.setdefault(trial.family, choice)
     return choice
+
+
+def _like(leader: Choice, skipped: Mapping[str, str]) -> Choice:
+    """What was found for a layer's like, with what the layer itself does not allow."""
+    times = {name: taken for name, taken in leader.milliseconds.items() if name not in skipped}
+    slower = {name: leader.skipped[name] for name in times if name != leader.kernel}
+    return Choice(leader.kernel, MappingProxyType({**skipped, **slower}), MappingProxyType(times))
 
 
 def _own_name(network: nn.Module, name: str) -> str:
@@ -184,7 +193,9 @@ class _Trial:
     def right(self, name: str) -> bool:
         """Whether a kernel may execute the layer; what is fastest for its like need not be timed again."""
         timed = _verdicts.get((name, id(KERNELS[name]), self.kind))
-        return not (timed or _Trial(self.layer, self.compute, measure=False).verdict(name)).wrong
+        if timed is None or not timed.checked:
+            timed = _Trial(self.layer, self.compute, measure=False).verdict(name)
+        return not timed.wrong
 
     def verdict(self, name: str) -> _Verdict:
         """Of a kernel that is here and refuses nothing about the layer."""
@@ -198,7 +209,7 @@ class _Trial:
         best = min(self._times(), default=float("inf"))
         taken = self._taken(kernel, best) if best < float("inf") else None
         if taken is not None and CLEARLY * taken >= best:
-            return _Verdict("", taken)  # nobody will take it, so nobody need know whether it is right
+            return _Verdict("", taken, checked=False)  # one that is right takes no longer, or not clearly so
         own = (
             Checked(self.layer, "") if name == REFERENCE else check(name, kernel, self._oracle, self.compute)
         )
@@ -219,7 +230,8 @@ class _Trial:
         return self._oracle.tokens(TOKENS).to(self.compute)
 
     def _times(self) -> Iterator[float]:
+        """Of the kernels that are right."""
         for name in KERNELS:
             verdict = _verdicts.get((name, id(KERNELS[name]), self.kind))
-            if verdict is not None and verdict.milliseconds is not None:
+            if verdict is not None and verdict.checked and verdict.milliseconds is not None:
                 yield verdict.milliseconds

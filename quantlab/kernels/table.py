@@ -52,7 +52,7 @@ class Choice:
     Attributes:
         kernel: Its name in the table.
         skipped: Kernel to why it was not taken, of those that could not be or were slower.
-        milliseconds: Measured on this machine on ``tokens`` tokens, of the kernels that were tried.
+        milliseconds: Measured on this machine, of the kernels that were tried on this layer or on one of its like.
     """
 
     kernel: str

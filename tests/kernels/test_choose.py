@@ -119,6 +119,18 @@ def test_a_kernel_that_is_wrong_is_never_executed_however_fast(table):
     torch.testing.assert_close(network(x), before)
 
 
+def test_a_kernel_that_was_passed_over_unchecked_is_not_taken_when_a_faster_one_follows(table):
+    entries, times = table
+    entries["last"] = Named(lambda y: y * 1.0)
+    entries["slow"].spoil = lambda y: y + 1
+    times |= {"quick": 1.2, "slow": 1.0, "last": 0.9}
+    execution = execute(Network())
+    assert execution.kernels == {"last": 3}
+    reasons = {name: choice.skipped["slow"] for name, choice in execution.layers.items()}
+    assert set(reasons.values()) == {"slower than last"}
+    assert all("slow" in choice.milliseconds for choice in execution.layers.values()), "speed is no problem"
+
+
 def test_layers_of_one_kind_are_tried_once_and_those_of_a_process_not_again(table, monkeypatch):
     asked = []
     original = check.Oracle.__init__
@@ -218,3 +230,13 @@ def test_two_threads_may_load_at_once():
 def test_a_network_without_quantized_layers_has_nothing_to_execute():
     execution = execute(nn.Sequential(nn.Linear(4, 4)))
     assert (dict(execution.layers), execution.summary().split(";")[0]) == ({}, "no layers")
+
+
+def test_what_is_executed_already_stays_when_the_rest_is_executed():
+    network = nn.Sequential(quantized(16, 16, activations=16), quantized(16, 16))
+    execute(network, kernel="dequantized")
+    first, x = network[0], torch.randn(3, 16)
+    expected = network(x)
+    assert list(execute(network, kernel="reference").layers) == ["1"]
+    assert network[0] is first
+    assert torch.equal(network(x), expected)
