@@ -47,7 +47,7 @@ def forward_tile(
     value, unit = duration(measured.seconds)
     note = "" if before is None else f"was {' '.join(duration(before.seconds))}"
     full = f"full {' '.join(duration(measured.full_seconds))}"
-    note = note or speed(measured) + (", busy" if _spread(measured) else "")
+    note = note or ("about " if _spread(measured) else "") + speed(measured)
     found = {"value": value, "unit": unit, "note": note, "base": full}
     again = {"do": "measure", "label": "↻"}
     return tile | found | {"help": explained(measured), "ask": again}

@@ -26,6 +26,7 @@ export function hintOnce(page) {
     make("div", { class: "ql-hint-keys" }, close, next),
   );
   const place = () => put(card, document.querySelector(STEPS[step][0]));
+  const watch = new ResizeObserver(place); // a message above pushes panels down, another tab hides them
   page.append(card);
   addEventListener("resize", place);
   card.addEventListener("keydown", (event) => event.key === "Escape" && end());
@@ -36,7 +37,11 @@ export function hintOnce(page) {
     if (index === STEPS.length) return end();
     step = index;
     const [target, title, text] = STEPS[step];
-    document.querySelector(target)?.classList.add("ql-hinted");
+    watch.disconnect();
+    for (const panel of document.querySelectorAll(target)) {
+      panel.classList.add("ql-hinted");
+      watch.observe(panel);
+    }
     setText(heading, title);
     setText(words, text);
     setText(count, `${step + 1} of ${STEPS.length}`);
@@ -48,15 +53,17 @@ export function hintOnce(page) {
   function end() {
     document.querySelector(".ql-hinted")?.classList.remove("ql-hinted");
     removeEventListener("resize", place);
+    watch.disconnect();
     card.remove();
     remember();
   }
 }
 
-/** Beside its target, where it hides nothing it speaks of: right, left, above or below, whichever fits the window. */
+/** Beside its target, gone while that is; where it hides nothing it speaks of: right, left, above or below, whichever fits the window. */
 function put(card, target) {
   if (!target) return;
   const box = target.getBoundingClientRect();
+  card.hidden = box.width === 0;
   const { offsetWidth: width, offsetHeight: height } = card;
   const places = [
     [box.right + GAP, box.top + GAP],
