@@ -134,8 +134,8 @@ def _packed(
         ("seconds", made.seconds),
     ]
     if made.drift is not None:
-        rows.append(("largest difference from the simulation", made.drift.outputs))
-        rows.append(("point error against the simulation", made.drift.point_error))
+        rows.append(("difference from the simulation, outputs", made.drift.outputs))
+        rows.append(("difference from the simulation, points", made.drift.point_error))
     folder = printable(str(out))
     table(f"{title}, in {folder}", ("", ""), rows, note=f"quantlab.load_model({folder!r}) runs it")
 

@@ -71,7 +71,7 @@ def require_free(target: Path, replaces: Callable[[Path], bool]) -> Path:
         raise StorageError(
             "something else stands where the folder should go" if taken else "the folder is not empty",
             place=str(target),
-            remedy="Name another folder; only a packed checkpoint is ever replaced, and only when asked for.",
+            remedy="Name another folder; of what stands, only a packed checkpoint can be replaced (overwrite).",
         )
     return target
 
