@@ -38,7 +38,7 @@ class _ShapesOnly(TorchFunctionMode):
         on_cpu = str(given.get("device", "meta")) != "meta"
         if func in _MADE and not on_cpu:
             sizes = args[:1] if func is torch.full else args
-            return torch.empty(*sizes)
+            return torch.empty(*sizes, dtype=given.get("dtype"))
         if func in _KEEP_SHAPE and isinstance(args[0], Tensor) and args[0].is_meta:
             return args[0]
         return func(*args, **given)
