@@ -80,4 +80,4 @@ def run_onnx(path: str | Path, example: Tensor) -> Arrays:
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, {INPUT: example.numpy()}), strict=True))
+    return dict(zip(names, session.run(None, {INPUT: example.cpu().numpy()}), strict=True))

@@ -74,5 +74,5 @@ def run_openvino(path: str | Path, example: Tensor) -> Arrays:
     openvino = require("openvino")
     settings = {**EXACT, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-    result = compiled({INPUT: example.numpy()})
+    result = compiled({INPUT: example.cpu().numpy()})
     return {name: result[output].copy() for output in compiled.outputs for name in output.names}

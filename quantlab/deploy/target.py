@@ -16,7 +16,7 @@ from quantlab.deploy.onnx_file import Arrays, export_onnx, run_onnx
 from quantlab.deploy.openvino_ir import export_openvino, run_openvino
 from quantlab.deploy.refusals import require_plan
 from quantlab.deploy.runtimes import require, version
-from quantlab.errors import RecipeError
+from quantlab.errors import RecipeError, StorageError
 from quantlab.jobs import Job, between, step
 from quantlab.lab import Lab
 from quantlab.registry import Registry
@@ -113,9 +113,9 @@ def export(lab: Lab, target: str, path: str | Path, *, scene: int = 0, job: Job 
         bytes=sum(file.stat().st_size for file in files),
         full_bytes=sum(4 * parameter.numel() for parameter in quantizer.reference.parameters()),
         shape=tuple(run.value.shape),
-        errors={name: difference(found[name], output.numpy()) for name, output in run.outputs.items()},
+        errors={name: difference(found[name], _array(output)) for name, output in run.outputs.items()},
         rounding={
-            name: difference(run.outputs[name].numpy(), output.numpy()) for name, output in full.items()
+            name: difference(_array(run.outputs[name]), _array(output)) for name, output in full.items()
         },
         versions={library: version(library) for library in chosen.libraries},
     )
@@ -127,9 +127,20 @@ def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> flo
     return float(np.linalg.norm(found - expected)) / size if size else float(np.linalg.norm(found))
 
 
+def _array(output: Tensor) -> NDArray[np.float32]:
+    return np.asarray(output.cpu().numpy())
+
+
 def _file(path: Path, target: Target) -> Path:
     if path.suffix != target.suffix:
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"the folder cannot be made: {error.strerror or error}",
+                place=str(path),
+                remedy=f"Name another folder, or a file that ends in {target.suffix}.",
+            ) from error
         path /= f"model{target.suffix}"
     check_writable(path)
     return path

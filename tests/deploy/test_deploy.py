@@ -22,7 +22,7 @@ from quantlab.deploy.openvino_ir import convert, run_openvino
 from quantlab.deploy.target import difference
 from quantlab.engine.build import build_layer
 from quantlab.engine.settings import LayerSettings
-from quantlab.errors import MissingLibraryError, RecipeError
+from quantlab.errors import MissingLibraryError, RecipeError, StorageError
 from quantlab.models.layers import Block
 
 onnx = pytest.importorskip("onnx", reason="pip install 'quantlab[deploy]'")
@@ -250,6 +250,13 @@ def test_a_quantized_network_is_refused_by_its_modules_too(tmp_path: Path) -> No
     network.compute_dtype = torch.bfloat16
     with pytest.raises(RecipeError, match="float32"):
         export_onnx(network, value, tmp_path / "model.onnx")
+
+
+def test_a_folder_that_is_a_file_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(StorageError, match="cannot be made") as caught:
+        export(small_lab(**STATIC), "onnx", tmp_path / "taken")
+    assert ".onnx" in caught.value.remedy
 
 
 def test_a_missing_library_is_named_with_the_line_that_installs_it(tmp_path: Path, monkeypatch) -> None:
