@@ -20,7 +20,7 @@ class Kernel(Protocol):
 
     Attributes:
         exact: How far its output may be from that of the simulated layer, relative to the largest output, on
-            identical codes. `check.wrong` and the tests hold it to that.
+            identical codes. `check.check` and the tests hold it to that.
     """
 
     exact: float
@@ -35,7 +35,7 @@ class Kernel(Protocol):
         """A module for the whole layer, transforms and low-rank branch included: ``[..., in] -> [..., out]``.
 
         It takes float32 and bfloat16 and answers in the dtype of its input. An input with a NaN or an infinity raises
-        NumericError or gives NaN, never a number. It keeps what the layer stores packed, and does not keep the layer.
+        NumericError or gives NaN, never a number. It keeps what the layer stores packed, and shares it.
         """
 
 
