@@ -5,6 +5,7 @@ A core is what stands between an attention's projections. Without one, attention
 
 from __future__ import annotations
 
+import copy
 import time
 from functools import cache
 from typing import Protocol
@@ -16,8 +17,8 @@ from torch import Tensor, nn
 from quantlab.errors import RecipeError
 from quantlab.kernels import native_attention, zen
 from quantlab.models import layers
-from quantlab.models.layers import Attention, AttentionCore
-from quantlab.models.rotary import RotaryTables
+from quantlab.models.layers import Attention, AttentionCore, LayerNorm
+from quantlab.models.rotary import RotaryTables, frame_tables
 from quantlab.registry import Registry
 
 AUTO, TORCH = "auto", "torch"
@@ -26,6 +27,8 @@ EXACT = 0.01
 output are rounded to bfloat16 too, each by at most 0.004."""
 FEW = 16
 """Among fewer tokens than this attention is torch's, whatever the core: nothing is to be won there."""
+ROWS, COLUMNS, SPECIALS = 8, 9, 5
+"""Patches and special tokens of the picture that a core is tried on."""
 _TOKENS, _HEADS, _RUNS = 384, 4, 3
 
 
@@ -154,21 +157,39 @@ def _seconds(core: Core, channels: int) -> float:
 @cache
 @torch.no_grad()
 def _wrong(name: str, channels: int) -> str:
-    """Tried on random data, with an odd number of tokens, and with a NaN."""
+    """Tried on random data, with an odd number of tokens, bare, with norms and a rotation, and with a NaN."""
     core = ATTENTIONS[name]
     try:
-        attention, qkv = _example(channels, 77)
-        query, key, value = qkv.double().transpose(1, 3).unbind(2)
-        expected = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
-        found = core(attention, qkv, None).double()
-        distance = float((found - expected).norm() / expected.norm())
+        attention, qkv = _example(channels, ROWS * COLUMNS + SPECIALS)
+        distances = [_distance(core, attention, qkv, None)]
+        if channels % 4 == 0:
+            distances.append(_distance(core, *_dressed(attention, qkv)))
         qkv[0, 5, 2, 0, 3] = float("nan")
         silent = not bool(core(attention, qkv, None)[0, :, 0, 3].isnan().all())
     except Exception as error:  # noqa: BLE001 - whatever a library does, it is not used then
         return f"it fails on a trial ({type(error).__name__}: {error})"
-    if not distance <= EXACT:
-        return f"it is wrong on random data: {distance:.2g} beside {EXACT:g}"
+    if far := [distance for distance in distances if not distance <= EXACT]:  # a NaN is far
+        return f"it is wrong on random data: {far[0]:.2g} beside {EXACT:g}"
     return "it answers a NaN with a number" if silent else ""
+
+
+def _distance(core: Core, attention: Attention, qkv: Tensor, rotary: RotaryTables | None) -> float:
+    query, key, value = (part.double() for part in attention.parts(qkv.float(), rotary))
+    expected = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+    return float((core(attention, qkv, rotary).double() - expected).norm() / expected.norm())
+
+
+def _dressed(attention: Attention, qkv: Tensor) -> tuple[Attention, Tensor, RotaryTables]:
+    """The same with norms, whose gains and offsets differ, and with a rotation."""
+    channels, generator = attention.channels, torch.Generator().manual_seed(1)
+    dressed = copy.copy(attention)
+    dressed._modules = dict(attention._modules)  # noqa: SLF001 - the original stays bare
+    for name in ("q_norm", "k_norm"):
+        norm = LayerNorm(channels)
+        norm.weight.copy_(torch.rand(channels, generator=generator) + 0.5)
+        norm.bias.copy_(torch.randn(channels, generator=generator))
+        setattr(dressed, name, norm)
+    return dressed, qkv, frame_tables(ROWS, COLUMNS, SPECIALS, channels, torch.float32, qkv.device)
 
 
 def _example(channels: int, tokens: int) -> tuple[Attention, Tensor]:

@@ -165,10 +165,11 @@ def test_an_attention_of_the_table_is_right_or_says_why_not(name) -> None:
     ("answer", "reason"),
     [
         (lambda mixed: mixed * 1.02, "wrong on random data"),
+        (lambda mixed: mixed * torch.nan, "wrong on random data"),
         (lambda mixed: mixed.nan_to_num(), "answers a NaN with a number"),
         (lambda mixed: mixed.unknown, "fails on a trial"),
     ],
-    ids=["wrong", "silent", "fails"],
+    ids=["wrong", "nothing", "silent", "fails"],
 )
 def test_a_wrong_attention_is_not_used(monkeypatch, answer, reason) -> None:
     class Broken:
@@ -187,6 +188,26 @@ def test_a_wrong_attention_is_not_used(monkeypatch, answer, reason) -> None:
     finally:
         table._wrong.cache_clear()
         table._fastest.cache_clear()
+
+
+@pytest.mark.parametrize("forgotten", ["norms", "rotation"])
+def test_an_attention_that_forgets_what_stands_before_the_products_is_not_used(
+    monkeypatch, forgotten
+) -> None:
+    class Forgetful:
+        def absent(self) -> str:
+            return ""
+
+        def __call__(self, attention, qkv, rotary):
+            bare = Block(attention.heads * attention.channels, attention.heads).attn
+            own = bare if forgotten == "norms" else attention
+            return ATTENTIONS["torch"](own, qkv, None if forgotten == "rotation" else rotary)
+
+    monkeypatch.setitem(ATTENTIONS._entries, "forgetful", Forgetful())
+    try:
+        assert "wrong on random data" in why_not("forgetful", 32)
+    finally:
+        table._wrong.cache_clear()
 
 
 def test_one_network_has_an_attention_of_its_own(monkeypatch) -> None:
