@@ -158,6 +158,6 @@ def _deployed(lab: Lab, title: str, out: Path, json: Path | None, target: str) -
         ("on disk", megabytes(made.bytes)),
         ("full precision", megabytes(made.full_bytes)),
         ("input", " x ".join(map(str, made.shape))),
-        *((f"relative difference of {name}", error) for name, error in made.errors.items()),
+        *((f"difference from the simulation, {name}", error) for name, error in made.errors.items()),
     ]
     table(f"{title}, in {printable(files[0])}", ("", ""), rows)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantlab.commands.console import say
-from quantlab.errors import RecipeError
+from quantlab.errors import CheckpointError, RecipeError
 
 if TYPE_CHECKING:
     from quantlab.engine.recipe import Recipe
@@ -54,11 +54,18 @@ class ModelChoice:
         """Load it.
 
         Raises:
-            CheckpointError, DeviceError: There is no such model, file, device or dtype.
+            CheckpointError, DeviceError: There is no such model, file, device or dtype; or it was exported already.
         """
         from quantlab.engine.threads import fit_threads
         from quantlab.models.zoo import load_model
+        from quantlab.packed.manifest import is_packed
 
+        if is_packed(self.name):
+            raise CheckpointError(
+                "this is a packed checkpoint, and only a model in full precision is worked on",
+                place=self.name,
+                remedy="Name the model it was made from; quantlab.load_model, in Python, runs the folder.",
+            )
         model = load_model(self.name, device=self.device, dtype=self.dtype)
         fit_threads(model.network)
         return model

@@ -76,7 +76,7 @@ def speed(choice: SpeedChoice, typed: Sequence[str]) -> None:
 
 
 def _request(choice: SpeedChoice, command: str) -> Request:
-    from quantlab.bench.speed.plan import LEVELS, PEERS, PROFILE, groups
+    from quantlab.bench.speed.plan import CONTENDERS, LEVELS, PEERS, PROFILE, groups
     from quantlab.bench.speed.run import Request
 
     peers = None if choice.peers is None else [name for name in _listed(choice.peers) if name != NOBODY]
@@ -95,6 +95,13 @@ def _request(choice: SpeedChoice, command: str) -> Request:
         depth=choice.depth,
     )
     rows = tuple(_listed(choice.rows))
+    for row in rows:
+        if not any(contender.name.startswith(row) for contender in CONTENDERS):
+            raise RecipeError(
+                f"no variant's name begins with {row[:40]!r}",
+                place="--rows",
+                remedy=f"Choose from: {', '.join(dict.fromkeys(one.name for one in CONTENDERS))}.",
+            )
     chosen = None if peers is None else tuple(peers)
     return Request(tuple(found), choice.out, rows, chosen, choice.quick, choice.fresh, command)
 

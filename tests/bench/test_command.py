@@ -29,6 +29,14 @@ def test_what_is_not_there_is_refused_in_one_line(tmp_path, arguments, word):
     assert len(found.stderr.strip().splitlines()) == 1
 
 
+def test_a_variant_that_does_not_exist_is_refused_before_anything_is_timed(tmp_path):
+    arguments = ["bench", "speed", "--shapes", "mini", "--rows", "nobody", "--out", str(tmp_path)]
+    found = CliRunner().invoke(cli, arguments)
+    assert found.exit_code == 2
+    assert "nobody" in found.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_tables_are_written_again_from_the_cells_alone(ask, stand_in, tmp_path):
     run(ask())
     stand_in.clear()

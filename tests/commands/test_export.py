@@ -39,10 +39,14 @@ def test_the_folder_runs_and_the_table_says_how_large_it_is_and_how_far_off(done
         ((), "not empty"),
         (("--target", "onnx", "--no-drift"), "belong to packed"),
         (("--weights", "1"), "weights"),
+        (("--model", "{out}"), "only a model in full precision"),
     ],
 )
 def test_what_cannot_be_is_refused_with_exit_code_2(more, words, done):
-    result = CliRunner().invoke(cli, [*ARGUMENTS.split(), "--out", str(done[1] / "out"), *more])
+    out = str(done[1] / "out")
+    result = CliRunner().invoke(
+        cli, [*ARGUMENTS.split(), "--out", out, *(word.format(out=out) for word in more)]
+    )
     assert result.exit_code == 2
     assert words in result.stderr
 
