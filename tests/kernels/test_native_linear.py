@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.errors import DeviceError, NumericError
-from quantlab.kernels import native
+from quantlab.kernels import native, native_fusion
 from quantlab.kernels.activations import DynamicActivations, StaticActivations, TwinActivations
 from quantlab.kernels.native_fusion import fuse_gelu
 from quantlab.kernels.native_linear import NativeLinear, refusal
@@ -246,6 +246,18 @@ def test_a_gelu_stays_where_torch_reads_the_input_first():
         mlp.fc2 = NativeLinear(rounded(24, 64, QuantSpec(8), **changes))
         assert fuse_gelu(mlp) == 0
         assert isinstance(mlp.act, torch.nn.GELU)
+
+
+def test_a_gelu_that_fails_its_trial_stays_with_torch(monkeypatch):
+    mlp = MLP(32, 64, 24)
+    mlp.fc2 = NativeLinear(rounded(24, 64, QuantSpec(8)))
+    monkeypatch.setattr(native_fusion.F, "gelu", torch.nn.functional.silu)
+    native_fusion.right.cache_clear()
+    try:
+        assert fuse_gelu(mlp) == 0
+        assert isinstance(mlp.act, torch.nn.GELU)
+    finally:
+        native_fusion.right.cache_clear()
 
 
 @torch.inference_mode()
