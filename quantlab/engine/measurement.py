@@ -80,7 +80,8 @@ class Measurement:
     def __repr__(self) -> str:
         kernels = ", ".join(f"{name} x {count}" for name, count in self.kernels.items()) or "no kernel"
         megabytes = f"{self.bytes / 1e6:.4g} of {self.full_bytes / 1e6:.4g} MB"
-        return f"Measurement({1e3 * self.seconds:.3g} ms, {self.faster:.2g} x full precision, {megabytes}, {kernels})"
+        speed = f"{self.faster:.2g} times as fast as full precision"
+        return f"Measurement({1e3 * self.seconds:.3g} ms, {speed}, {megabytes}, {kernels})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, with the field names as keys."""
