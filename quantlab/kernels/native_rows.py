@@ -15,11 +15,12 @@ from quantlab.kernels import native
 from quantlab.kernels.activations import DynamicActivations, StaticActivations
 from quantlab.methods.rotation import HadamardRotation
 from quantlab.methods.smoothing import Smoothing
-from quantlab.numerics.hadamard import signs
+from quantlab.numerics.hadamard import mixing_factors, signs
+from quantlab.numerics.paley import hadamard_matrix
 from quantlab.numerics.ranges import Range, minmax_range
 
-TILE, STEP = 16, 64
-"""Rows and columns of a tile of codes, as in the C files."""
+TILE, STEP, LANES = 16, 64, 16
+"""Rows and columns of a tile of codes, and values of a vector, as in the C files."""
 _SMALL = 1 << 16
 """Values that are not worth a thread of their own."""
 
@@ -28,8 +29,8 @@ class Rows(ctypes.Structure):
     """``struct rows`` of native/rows.c."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("x", "tiles", "scale", "zero", "factors", "mixed")),
-        *((name, ctypes.c_int64) for name in ("rows", "depth", "passes", "dtype", "gelu", "fixed")),
+        *((name, ctypes.c_void_p) for name in ("x", "tiles", "scale", "zero", "factors", "mixed", "base")),
+        *((name, ctypes.c_int64) for name in ("rows", "depth", "passes", "order", "dtype", "gelu", "fixed")),
         *((name, ctypes.c_float) for name in ("fixed_scale", "fixed_zero", "low", "high", "clip")),
     )
 
@@ -70,6 +71,7 @@ class NativeRounding(nn.Module):
 
     factors: Tensor
     mixed: Tensor
+    base: Tensor | None
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class NativeRounding(nn.Module):
         factors, mixed = passes(transforms, width)
         self.register_buffer("factors", factors, persistent=False)
         self.register_buffer("mixed", mixed, persistent=False)
+        self.register_buffer("base", base_matrix(transforms), persistent=False)
         self.clip, self.fixed, self.gelu = 1.0, None, False
         if isinstance(activations, StaticActivations):
             self.fixed = _numbers(Range(activations.scale, activations.zero_point))
@@ -100,8 +103,9 @@ class NativeRounding(nn.Module):
         zero = None if self.spec.symmetric else torch.empty(count, dtype=torch.int32)
         fixed = self._fixed(x)
         task = Rows(
-            *map(address, (x, tiles, scale, zero, self.factors, self.mixed)),
-            *(count, self.width, len(self.mixed), x.dtype == torch.bfloat16),
+            *map(address, (x, tiles, scale, zero, self.factors, self.mixed, self.base)),
+            *(count, self.width, len(self.mixed), 0 if self.base is None else len(self.base)),
+            x.dtype == torch.bfloat16,
             *(self.gelu, fixed is not None),
             *(fixed or (0.0, 0.0)),
             *(self.spec.low, self.spec.high, self.clip),
@@ -127,11 +131,29 @@ class NativeRounding(nn.Module):
 
 
 def knows(transform: nn.Module) -> bool:
-    """Whether C can run a transform: smoothing, and rotations that mix powers of two."""
+    """Whether C can run a transform: smoothing, and rotations of blocks of 2**k, or of 2**k times one other order."""
     if type(transform) is HadamardRotation:
-        block = transform.rotation.block
-        return block & (block - 1) == 0
+        base, power = _split(transform)
+        return base == 1 or power >= LANES
     return type(transform) is Smoothing
+
+
+def base_matrix(transforms: Sequence[nn.Module]) -> Tensor | None:
+    """What mixes whole blocks of mixed neighbours: +1 and -1, float32 ``[order, order]``; None for powers of two.
+
+    The rotations of a layer are of one width, and so of one order.
+    """
+    orders = {_split(transform)[0] for transform in transforms if isinstance(transform, HadamardRotation)}
+    order = max(orders, default=1)
+    return None if order == 1 else torch.from_numpy(hadamard_matrix(order).T.copy()).float()
+
+
+def _split(transform: HadamardRotation) -> tuple[int, int]:
+    """The order that is no power of two (else 1), and the power of two, of the blocks of a rotation."""
+    block = transform.rotation.block
+    factors = mixing_factors(transform.rotation.width)
+    base = factors[0] if factors and factors[0] & (factors[0] - 1) else 1
+    return base, block // base
 
 
 def passes(transforms: Sequence[nn.Module], width: int) -> tuple[Tensor, Tensor]:
@@ -151,7 +173,7 @@ def passes(transforms: Sequence[nn.Module], width: int) -> tuple[Tensor, Tensor]
             rotation = transform.rotation
             factor = factor * signs(width, rotation.seed, torch.float64, torch.device("cpu"))
             factors.append(factor / math.sqrt(rotation.block))
-            mixed.append(rotation.block)
+            mixed.append(_split(transform)[1])
             factor = torch.ones_like(factor)
     if bool((factor != 1).any()):
         factors.append(factor)

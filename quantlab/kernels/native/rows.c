@@ -15,7 +15,8 @@ struct rows {
     int32_t *zero;             /* [rows]; NULL where codes are symmetric, and then 128 is added to each */
     const float *factors;      /* [passes, depth]: what a pass multiplies with before it mixes */
     const int64_t *mixed;      /* [passes]: how many neighbours it mixes, a power of two from 1 */
-    int64_t rows, depth, passes;
+    const float *base;         /* [order, order]: what blocks of mixed neighbours are mixed with then; NULL for nothing */
+    int64_t rows, depth, passes, order;
     int64_t dtype;             /* of x */
     int64_t gelu;              /* 1: the exact GELU of x takes its place */
     int64_t fixed;             /* 1: scale and zero are given by fixed_scale and fixed_zero */
@@ -26,7 +27,7 @@ struct rows {
 
 #if HAS_VNNI
 
-enum { LANES = 16, TILE = 16, STEP = 64 };
+enum { LANES = 16, TILE = 16, STEP = 64, MOST = 128 };
 static const float TINY = 1.17549435e-38f, LARGEST = 3.40282347e+38f;
 
 static inline __m512 butterfly(__m512 x, __m512 turned, __mmask16 minus) {
@@ -84,6 +85,22 @@ static void mix(float *x, int64_t depth, int64_t done, int64_t width) {
                 }
         done *= now;
     }
+}
+
+/* In each `order` neighbouring blocks of `width`: block i becomes the sum of all, each times base[i, r]. */
+static void mix_blocks(float *x, int64_t depth, int64_t width, const float *base, int64_t order) {
+    __m512 v[MOST];
+    for (int64_t begin = 0; begin < depth; begin += width * order)
+        for (int64_t k = begin; k < begin + width; k += LANES) {
+            for (int64_t r = 0; r < order; r++)
+                v[r] = _mm512_load_ps(x + k + r * width);
+            for (int64_t i = 0; i < order; i++) {
+                __m512 sum = _mm512_setzero_ps();
+                for (int64_t r = 0; r < order; r++)
+                    sum = _mm512_fmadd_ps(_mm512_set1_ps(base[i * order + r]), v[r], sum);
+                _mm512_store_ps(x + k + i * width, sum);
+            }
+        }
 }
 
 static inline __m512i magnitude(__m512 x) {
@@ -162,11 +179,13 @@ static struct range transformed(const struct rows *p, int64_t index, float *row)
         if (width >= 16 * LANES) {
             start_wide(p, index, pass, row);
             mix(row, p->depth, 16 * LANES, width);
-            continue;
+        } else {
+            for (int64_t k = 0; k < vectors * LANES; k += LANES)
+                _mm512_store_ps(row + k, mix_lanes(started(p, index, pass, row, k, first(p->depth - k)), width));
+            mix(row, p->depth, LANES, width);
         }
-        for (int64_t k = 0; k < vectors * LANES; k += LANES)
-            _mm512_store_ps(row + k, mix_lanes(started(p, index, pass, row, k, first(p->depth - k)), width));
-        mix(row, p->depth, LANES, width);
+        if (p->base && width > 1)
+            mix_blocks(row, p->depth, width, p->base, p->order);
     }
     for (int64_t k = vectors * LANES; k < padded; k += LANES)
         _mm512_store_ps(row + k, _mm512_setzero_ps());
