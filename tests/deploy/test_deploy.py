@@ -201,8 +201,8 @@ def test_mini_runs_in_both_and_is_smaller(tmp_path: Path) -> None:
     made = check_both(lab, tmp_path)
     quantized = lab.calibrated().structure.layers
     codes = sum(quantized[name].in_features * quantized[name].out_features for name in lab.plan().quantized)
-    # Three bytes a code, less the scales and the graph.
-    assert made.bytes < made.full_bytes - 2.8 * codes
+    graph = 2_000_000  # at most, with the scales
+    assert made.bytes < made.full_bytes - 3 * codes + graph
 
 
 def check_both(lab: ql.Lab, folder: Path) -> object:
