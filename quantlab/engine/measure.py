@@ -87,7 +87,7 @@ def measure(
         peak_bytes=own.peak,
         full_peak_bytes=full.peak,
         kernels=chosen.kernels,
-        chosen={_plain(layer): one.kernel for layer, one in chosen.layers.items()},
+        chosen={layer: one.kernel for layer, one in chosen.layers.items()},
         skipped=_skipped(chosen.layers.values()),
         layers=layer_seconds(subject, executed, value, runs),
         full_layers=layer_seconds(subject, reference, value, runs),
@@ -214,11 +214,6 @@ def _skipped(choices: Iterable[Choice]) -> dict[str, str]:
             if kernel not in choice.milliseconds:
                 reasons.setdefault(kernel, why)
     return reasons
-
-
-def _plain(name: str) -> str:
-    """A layer's name, without that of what stands in for it."""
-    return name.removesuffix(".inner")
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
