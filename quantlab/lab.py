@@ -182,11 +182,12 @@ class Lab(Exporting):
         recipe = self.recipe
         return self._remember(("layer", recipe, name), lambda: self._layer(recipe, name, job))
 
-    def calibrated(self, *, job: Job | None = None, store: StageStore | None = None) -> Quantizer:
+    def calibrated(
+        self, *, recipe: Recipe | None = None, job: Job | None = None, store: StageStore | None = None
+    ) -> Quantizer:
         """The holder of the quantized network, brought to the recipe; ``store`` keeps blocks that are finished."""
-        recipe = self.recipe
         with self._work:
-            self._apply(recipe, job, store)
+            self._apply(self._asked(recipe), job, store)
             return self._quantizer
 
     # -- decisions ----------------------------------------------------------------------------------------------

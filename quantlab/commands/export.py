@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from quantlab.lab import Lab
 
 
-STATIC = {"activation_mode": "static", "activation_granularity": "tensor", "twin": False}
-
-
 class Target(StrEnum):
     """What it is written for."""
 
@@ -52,7 +49,9 @@ class Rest(StrEnum):
 
 def export(
     *,
-    out: Annotated[Path, typer.Option(help="Folder for the result; a new or an empty one.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the result: a new or an empty one, or see --overwrite.")
+    ],
     model: Model = "mini",
     target: Annotated[
         Target, typer.Option(help="packed: our own, run by quantlab.load_model; or for another runtime.")
@@ -84,21 +83,25 @@ def export(
     drift: Annotated[
         bool, typer.Option("--drift/--no-drift", help="Of packed: compare with the simulation on one scene.")
     ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a packed checkpoint.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier export to the same target.")
+    ] = False,
     device: Device = "cpu",
     dtype: Precision = Dtype.float32,
     json: Json = None,
 ) -> None:
     """Write the quantized model: a packed checkpoint that runs on integer kernels, ONNX, or OpenVINO."""
     check_writable(json)
-    if target is not Target.packed and (overwrite or not drift or rest is not Rest.bfloat16):
+    if target is not Target.packed and (not drift or rest is not Rest.bfloat16):
         raise RecipeError(
-            "--rest, --no-drift and --overwrite belong to packed checkpoints",
+            "--rest and --no-drift belong to packed checkpoints",
             place=f"--target {target.value}",
             remedy="Leave them out.",
         )
     chosen = RecipeChoice(preset, weights, activations, scope, recipe, seed).load(otherwise="rtn")
     if static:
+        from quantlab.deploy import STATIC
+
         chosen = chosen.set("*", **STATIC)
     loaded = None if scenes is None else SceneChoice(scenes, views, seed).load(split="calibration")
     shown = ModelChoice(model, device, dtype.value).load()
@@ -112,7 +115,7 @@ def export(
     if target is Target.packed:
         _packed(lab, title, out, json, rest=rest.value, drift=drift, overwrite=overwrite)
     else:
-        _deployed(lab, title, out, json, target.value)
+        _deployed(lab, title, out, json, target.value, overwrite=overwrite)
 
 
 def _packed(
@@ -140,11 +143,11 @@ def _packed(
     table(f"{title}, in {folder}", ("", ""), rows, note=f"quantlab.load_model({folder!r}) runs it")
 
 
-def _deployed(lab: Lab, title: str, out: Path, json: Path | None, target: str) -> None:
+def _deployed(lab: Lab, title: str, out: Path, json: Path | None, target: str, *, overwrite: bool) -> None:
     from quantlab.deploy import export as deploy
 
     with stage("export") as job:
-        made = deploy(lab, target, out, job=job)
+        made = deploy(lab, target, out, overwrite=overwrite, job=job)
     files = [str(path) for path in made.paths]
     if json is not None:
         record = {

@@ -18,6 +18,9 @@ from quantlab.storage import check_writable
 
 LARGEST = 1_800_000_000
 """Bytes of weights in one file: a protobuf message ends at 2 GiB. Larger ones go into a second file beside it."""
+PRODUCER = "quantlab"
+HEAD = 64
+"""Bytes at the beginning of a file in which its producer stands: protobuf writes fields by their numbers."""
 Arrays = Mapping[str, NDArray[np.float32]]
 
 
@@ -56,7 +59,7 @@ def export_onnx(
 def write_onnx(model: Any, path: Path, *, notes: Mapping[str, str] | None = None) -> None:
     """Write an ``onnx_ir.Model``."""
     ir = require("onnx_ir")
-    model.producer_name = "quantlab"
+    model.producer_name = PRODUCER
     model.metadata_props.update(notes or {})
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values())
     beside = f"{path.name}.data" if size > LARGEST else None
@@ -81,3 +84,12 @@ def run_onnx(path: str | Path, example: Tensor) -> Arrays:
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(None, {INPUT: example.cpu().numpy()}), strict=True))
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is an ONNX file that QuantLab wrote; nothing of it is loaded."""
+    try:
+        with path.open("rb") as file:
+            return PRODUCER.encode() in file.read(HEAD)
+    except OSError:
+        return False

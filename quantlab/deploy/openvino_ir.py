@@ -18,6 +18,9 @@ from quantlab.storage import check_writable
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 """Without it OpenVINO computes what is float32 in bfloat16 where the processor can, and rounds more activations."""
 
+MARK = "quantlab"
+"""Where the runtime information of a file that we wrote keeps our notes."""
+
 
 def export_openvino(
     network: nn.Module,
@@ -37,7 +40,7 @@ def export_openvino(
         example: An input; the files take inputs of its shape only.
         path: The .xml file.
         names: Outputs to keep; none names all.
-        notes: Kept in the file's runtime information, under "quantlab".
+        notes: Kept in the file's runtime information, under `MARK`.
 
     Raises:
         RecipeError: OpenVINO cannot hold what the network asks for, as `export_onnx`.
@@ -60,7 +63,7 @@ def convert(source: Path, path: Path, *, notes: Mapping[str, str] | None = None)
     openvino = require("openvino")
     model = openvino.Core().read_model(source)
     for key, value in (notes or {}).items():
-        model.set_rt_info(value, ["quantlab", key])
+        model.set_rt_info(value, [MARK, key])
     with settled(path) as hidden:
         openvino.save_model(model, hidden, compress_to_fp16=False)
 
@@ -76,3 +79,11 @@ def run_openvino(path: str | Path, example: Tensor) -> Arrays:
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
     result = compiled({INPUT: example.cpu().numpy()})
     return {name: result[output].copy() for output in compiled.outputs for name in output.names}
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a representation with our notes."""
+    try:
+        return f"<{MARK}>".encode() in path.read_bytes()
+    except OSError:
+        return False

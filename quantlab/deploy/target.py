@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quantlab import __version__
+from quantlab.deploy import onnx_file, openvino_ir
 from quantlab.deploy.onnx_file import Arrays, export_onnx, run_onnx
 from quantlab.deploy.openvino_ir import export_openvino, run_openvino
+from quantlab.deploy.place import Place
 from quantlab.deploy.refusals import require_plan
 from quantlab.deploy.runtimes import require, version
-from quantlab.errors import RecipeError, StorageError
+from quantlab.engine.plan import plan
+from quantlab.engine.recipe import Recipe
+from quantlab.errors import RecipeError
 from quantlab.jobs import Job, between, step
 from quantlab.lab import Lab
 from quantlab.registry import Registry
-from quantlab.storage import check_writable
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Target:
         suffix: Of its file.
         write: ``write(network, example, path, names=..., notes=...)``.
         run: ``run(path, example)`` gives the outputs by name.
+        wrote: Whether a file is one that ``write`` made.
         libraries: What it needs.
     """
 
@@ -39,15 +43,16 @@ class Target:
     suffix: str
     write: Callable[..., Path]
     run: Callable[[Path, Tensor], Arrays]
+    wrote: Callable[[Path], bool]
     libraries: tuple[str, ...]
 
 
 TARGETS: Registry[Target] = Registry("deploy target", RecipeError)
-TARGETS.register("onnx")(
-    Target("ONNX", ".onnx", export_onnx, run_onnx, ("onnxscript", "onnx", "onnxruntime"))
-)
+ONNX = ("onnxscript", "onnx", "onnxruntime")
+OPENVINO = ("onnxscript", "onnx", "openvino")
+TARGETS.register("onnx")(Target("ONNX", ".onnx", export_onnx, run_onnx, onnx_file.is_ours, ONNX))
 TARGETS.register("openvino")(
-    Target("OpenVINO", ".xml", export_openvino, run_openvino, ("onnxscript", "onnx", "openvino"))
+    Target("OpenVINO", ".xml", export_openvino, run_openvino, openvino_ir.is_ours, OPENVINO)
 )
 
 
@@ -80,34 +85,49 @@ class Deployed:
         return max(self.errors.values(), default=0.0)
 
 
-def export(lab: Lab, target: str, path: str | Path, *, scene: int = 0, job: Job | None = None) -> Deployed:
+def export(
+    lab: Lab,
+    target: str,
+    path: str | Path,
+    *,
+    recipe: Recipe | None = None,
+    scene: int = 0,
+    overwrite: bool = False,
+    job: Job | None = None,
+) -> Deployed:
     """Write the lab's recipe for another runtime, load it back, and compare it with the simulation on one scene.
 
+    What takes its place under ``path`` was loaded and run before: when anything fails, what stood there stays.
+
     Args:
-        lab: Its recipe must be static W8A8, or round weights only.
+        lab: Its recipe must be static W8A8, or round weights only; `fitted` is the nearest that is.
         target: "onnx" or "openvino".
-        path: A file, or a folder (made where there is none) that gets ``model.onnx`` or ``model.xml``.
+        path: A new or an empty folder, which gets ``model.onnx`` or ``model.xml``; or a new file of that ending.
+        recipe: Another recipe than the one in force, which stays.
         scene: Which evaluation scene: its size and number of pictures are the only ones the file takes.
+        overwrite: Replace an earlier export to the same target, and nothing else.
         job: Follows and stops it, between steps.
 
     Raises:
         RecipeError: There is no such target, or it cannot hold the recipe; found before anything is calibrated.
         MissingLibraryError: A library is not installed; says what to run.
-        StorageError: The files cannot be written.
+        StorageError: Something stands there already, or the files cannot be written.
     """
-    chosen = TARGETS[target]
-    require_plan(lab.plan(), lab.structure, chosen.label)
+    chosen, recipe = TARGETS[target], recipe or lab.recipe
+    require_plan(plan(lab.structure, recipe), lab.structure, chosen.label)
     for library in chosen.libraries:
         require(library)
-    file = _file(Path(path), chosen)
-    run = lab.quantized(scene, job=between(job, 0.0, 0.4))
-    step(job, 4, 10, f"write {file.name}")
-    notes = {"quantlab": __version__, "model": lab.name, "recipe": json.dumps(lab.recipe.to_dict())}
-    quantizer = lab.calibrated(job=between(job, 0.4, 0.5))
-    written = chosen.write(quantizer.network, run.value, file, names=tuple(run.outputs), notes=notes)
-    step(job, 9, 10, f"run {file.name}")
-    found = chosen.run(written, run.value)
-    files, full = _written(written), lab.reference(scene).outputs
+    place = Place(Path(path), chosen.suffix, lambda file: overwrite and chosen.wrote(file))
+    place.require_free()
+    run = lab.quantized(scene, recipe=recipe, job=between(job, 0.0, 0.4))
+    quantizer = lab.calibrated(recipe=recipe, job=between(job, 0.4, 0.5))
+    notes = {"quantlab": __version__, "model": lab.name, "recipe": json.dumps(recipe.to_dict())}
+    with place.written() as file:
+        step(job, 5, 10, f"write {file.name}")
+        chosen.write(quantizer.network, run.value, file, names=tuple(run.outputs), notes=notes)
+        step(job, 9, 10, f"run {file.name}")
+        found = chosen.run(file, run.value)
+    files, full = place.files(), lab.reference(scene).outputs
     return Deployed(
         paths=files,
         bytes=sum(file.stat().st_size for file in files),
@@ -121,6 +141,16 @@ def export(lab: Lab, target: str, path: str | Path, *, scene: int = 0, job: Job 
     )
 
 
+def stands(target: str, path: str | Path) -> bool:
+    """Whether an earlier export to this target stands there, which ``overwrite`` would replace.
+
+    Raises:
+        RecipeError: There is no such target.
+    """
+    chosen = TARGETS[target]
+    return Place(Path(path), chosen.suffix, chosen.wrote).taken()
+
+
 def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
     """Root mean square of the difference, relative to that of ``expected``."""
     size = float(np.linalg.norm(expected))
@@ -129,23 +159,3 @@ def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> flo
 
 def _array(output: Tensor) -> NDArray[np.float32]:
     return np.asarray(output.cpu().numpy())
-
-
-def _file(path: Path, target: Target) -> Path:
-    if path.suffix != target.suffix:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"the folder cannot be made: {error.strerror or error}",
-                place=str(path),
-                remedy=f"Name another folder, or a file that ends in {target.suffix}.",
-            ) from error
-        path /= f"model{target.suffix}"
-    check_writable(path)
-    return path
-
-
-def _written(path: Path) -> tuple[Path, ...]:
-    beside = (path.with_name(f"{path.name}.data"), path.with_suffix(".bin"))
-    return (path, *(file for file in beside if file.exists()))

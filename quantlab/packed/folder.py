@@ -15,6 +15,11 @@ from quantlab.errors import StorageError
 
 SUFFIX = ".quantlab-part"
 ORPHAN_AGE_SECONDS = 3600.0
+FREE = (
+    "Choose another name. --overwrite (in Python overwrite=True) replaces an earlier export to the same target,"
+    " and nothing else."
+)
+"""What to do where something stands in the way."""
 
 
 @contextlib.contextmanager
@@ -71,7 +76,7 @@ def require_free(target: Path, replaces: Callable[[Path], bool]) -> Path:
         raise StorageError(
             "something else stands where the folder should go" if taken else "the folder is not empty",
             place=str(target),
-            remedy="Name another folder; of what stands, only a packed checkpoint can be replaced (overwrite).",
+            remedy=FREE,
         )
     return target
 

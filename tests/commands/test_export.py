@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import quantlab as ql
 from quantlab.cli import cli
-from quantlab.commands.export import STATIC
+from quantlab.deploy import STATIC
 from quantlab.engine import stages as building
 from quantlab.engine.plan import plan
 from quantlab.models.structure import describe
@@ -36,7 +36,9 @@ def test_the_folder_runs_and_the_table_says_how_large_it_is_and_how_far_off(done
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ((), "not empty"),
+        ((), "--overwrite"),
+        (("--static", "--target", "onnx"), "--overwrite"),
+        (("--static", "--target", "openvino", "--overwrite"), "nothing else"),
         (("--target", "onnx", "--no-drift"), "belong to packed"),
         (("--weights", "1"), "weights"),
         (("--model", "{out}"), "only a model in full precision"),

@@ -254,9 +254,9 @@ def test_a_quantized_network_is_refused_by_its_modules_too(tmp_path: Path) -> No
 
 def test_a_folder_that_is_a_file_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(StorageError, match="cannot be made") as caught:
-        export(small_lab(**STATIC), "onnx", tmp_path / "taken")
-    assert ".onnx" in caught.value.remedy
+    with pytest.raises(StorageError, match="something else stands") as caught:
+        export(small_lab(**STATIC), "onnx", tmp_path / "taken", overwrite=True)
+    assert "nothing else" in caught.value.remedy
 
 
 def test_a_missing_library_is_named_with_the_line_that_installs_it(tmp_path: Path, monkeypatch) -> None:

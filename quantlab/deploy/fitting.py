@@ -1,0 +1,64 @@
+"""The nearest recipe that ONNX and OpenVINO hold: inputs in 8 bits, one fixed scale a layer. It measures nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from quantlab.deploy.refusals import BITS
+from quantlab.engine.plan import plan
+from quantlab.engine.settings import FULL_PRECISION
+
+if TYPE_CHECKING:
+    from quantlab.engine.recipe import Recipe
+    from quantlab.engine.settings import LayerSettings
+    from quantlab.models.structure import Structure
+
+STATIC = {"activation_mode": "static", "activation_granularity": "tensor", "twin": False}
+"""One scale for each layer's input, found on calibration scenes once."""
+
+
+def fitted(recipe: Recipe, structure: Structure) -> Recipe:
+    """The nearest recipe that such a file holds; the same one where it does already.
+
+    Weights, and layers whose inputs are not rounded, stay as they are.
+
+    Raises:
+        RecipeError: The recipe cannot be carried out.
+    """
+    changed = changes(recipe, structure)
+    if changed.pop("kv_bits", None):
+        recipe = recipe.set("*", kv_bits=FULL_PRECISION)
+    if not changed:
+        return recipe
+    before, everywhere = _rounded(recipe, structure), recipe.set("*", **changed)
+    after = _rounded(everywhere, structure)
+    if after.keys() == before.keys() and not any(map(_changes, after.values())):
+        return everywhere
+    for (
+        name,
+        settings,
+    ) in before.items():  # one rule for all misses some layers, or rounds inputs that were not
+        recipe = recipe.set(name, **_changes(settings)) if _changes(settings) else recipe
+    return recipe
+
+
+def changes(recipe: Recipe, structure: Structure) -> dict[str, Any]:
+    """The settings that `fitted` changes somewhere, with their new values; empty where nothing has to change."""
+    found: dict[str, Any] = {}
+    for settings in _rounded(recipe, structure).values():
+        found |= _changes(settings)
+    if any(branch.rounds_kv for branch in plan(structure, recipe).branches.values()):
+        found["kv_bits"] = FULL_PRECISION
+    return found
+
+
+def _rounded(recipe: Recipe, structure: Structure) -> dict[str, LayerSettings]:
+    """The quantized layers whose inputs are rounded."""
+    layers = plan(structure, recipe).layers.items()
+    quantized = {name: layer.settings for name, layer in layers if layer.quantized}
+    return {name: one for name, one in quantized.items() if one.activations < FULL_PRECISION}
+
+
+def _changes(settings: LayerSettings) -> dict[str, Any]:
+    wanted = {**STATIC, "activations": BITS}
+    return {name: value for name, value in wanted.items() if getattr(settings, name) != value}
