@@ -29,14 +29,14 @@ class Executed(nn.Module):
         return super()._apply(kept, recurse)
 
 
-class CodedLinear(Executed, ABC):
-    """The tensors of a simulated layer, packed as they are, around a product of one's own.
+class PackedLinear(Executed, ABC):
+    """The tensors of a simulated layer, packed as they are, around a product of one's own. It rounds no input.
 
     What a product wants instead of the packed codes is worked out when the layer first runs, so that a network whose
     weights are mapped from a file is there at once.
 
     Args:
-        layer: `refusal` has nothing against it. It keeps its codes in place of its weight from now on.
+        layer: Of a rounded weight. It keeps its codes in place of its weight from now on.
     """
 
     packed: Tensor
@@ -45,17 +45,14 @@ class CodedLinear(Executed, ABC):
     bias: Tensor | None
     down: Tensor | None
     up: Tensor | None
-    activations: Activations
     _made: Any = None
 
     def __init__(self, layer: SimulatedLinear) -> None:
         super().__init__()
-        activations = layer.activations
-        if layer.spec is None or not isinstance(activations, Activations) or not layer.keep_packed():
-            raise ValueError("only a layer whose weight and input are both rounded has codes to compute on")
+        if layer.spec is None or not layer.keep_packed():
+            raise ValueError("only a layer whose weight is rounded has codes to compute on")
         self.in_features, self.out_features, self.spec = layer.in_features, layer.out_features, layer.spec
         self.transforms, self.bias = layer.transforms, layer.bias
-        self.activations = activations
         for name in ("packed", "scale", "zero_point", "down", "up"):
             self.register_buffer(name, getattr(layer, name))
 
@@ -136,6 +133,22 @@ class CodedLinear(Executed, ABC):
         if values.dim() < 2:
             return values.reshape(-1, 1, 1).expand(self.out_features, 1, 1)
         return values[..., None]
+
+
+class CodedLinear(PackedLinear, ABC):
+    """One that rounds its input as well, and computes on the codes of both.
+
+    Args:
+        layer: `refusal` has nothing against it.
+    """
+
+    activations: Activations
+
+    def __init__(self, layer: SimulatedLinear) -> None:
+        if not isinstance(layer.activations, Activations):
+            raise TypeError("only a layer whose input is rounded has codes to compute on")
+        super().__init__(layer)
+        self.activations = layer.activations
 
 
 def refusal(layer: SimulatedLinear) -> str:
