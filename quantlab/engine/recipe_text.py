@@ -94,8 +94,8 @@ def load(path: str | PathLike[str]) -> Recipe:
     try:
         with file.open("rb") as stream:
             raw = stream.read(4 * MAX_CHARACTERS + 1)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
         raise StorageError(f"cannot read: {reason}", place=str(file), remedy="Check the path.") from None
     try:
         text = raw.decode("utf-8")

@@ -21,6 +21,8 @@ from quantlab.registry import Registry
 
 __all__ = ["MODELS", "Source", "build_model", "load_model"]
 
+SHOWN = 60
+"""Characters of a name that a message repeats."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -58,9 +60,7 @@ def load_model(path_or_name: str | Path, *, device: str = "cpu", dtype: str = "f
         DeviceError: A device or dtype this machine does not have.
     """
     chosen_device, precision = device_of(device), dtype_of(dtype)
-    source = (
-        None if Path(path_or_name).exists() and str(path_or_name) not in MODELS else _source(path_or_name)
-    )
+    source = None if str(path_or_name) not in MODELS and _exists(path_or_name) else _source(path_or_name)
     path = source.find() if source else Path(path_or_name)
     checkpoint = open_checkpoint(path)
     _, network = network_for(checkpoint)
@@ -82,6 +82,26 @@ def load_model(path_or_name: str | Path, *, device: str = "cpu", dtype: str = "f
         stamps=checkpoint.stamps if mapped and chosen_device.type == "cpu" else (),
         planted=bool(source and source.planted),
     )
+
+
+def _exists(path: str | Path) -> bool:
+    """Whether a file or folder is there.
+
+    Raises:
+        CheckpointError: The system cannot look: the name is too long for it, or the folder is closed.
+    """
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        text = str(path)
+        raise CheckpointError(
+            f"no model can be looked for there: {getattr(error, 'strerror', None) or error}",
+            place=text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)",
+            remedy=f"Give a path, or one of: {', '.join(sorted(MODELS))}.",
+        ) from None
+    return True
 
 
 def _source(path_or_name: str | Path) -> Source | None:

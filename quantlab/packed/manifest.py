@@ -56,7 +56,10 @@ class Manifest:
 
 def is_packed(path: str | Path) -> bool:
     """Whether a folder claims to be a packed checkpoint of ours."""
-    return (Path(path) / MANIFEST).is_file()
+    try:
+        return (Path(path) / MANIFEST).is_file()
+    except (OSError, ValueError):  # no name of a file, or of one that nobody may look at
+        return False
 
 
 def read_manifest(folder: Path) -> Manifest:

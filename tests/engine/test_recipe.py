@@ -188,8 +188,9 @@ def test_files_that_are_no_recipe_say_which_file(tmp_path):
         Recipe.load(bad)
     with pytest.raises(StorageError, match="cannot read"):
         Recipe.load(tmp_path / "absent.yaml")
-    with pytest.raises(StorageError):
-        Recipe.load(tmp_path)
+    for name in (".", "x" * 300, "nul\0"):
+        with pytest.raises(StorageError):
+            Recipe.load(tmp_path / name)
 
 
 def test_the_last_matching_rule_wins_field_by_field(structure):

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+import quantlab as ql
 from quantlab.errors import CheckpointError, NumericError
 from quantlab.models.assign import network_for
 from quantlab.models.checkpoint import open_checkpoint
@@ -107,6 +108,14 @@ def test_a_damaged_file_is_refused_by_name_and_the_good_one_still_loads(good: Pa
         load_model(bad)
     assert str(bad) in caught.value.place
     assert load_model(good).name == "good.safetensors"
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a/" + "x" * 5000, "nul\0", "folder/nul\0"])
+@pytest.mark.parametrize("load", [load_model, ql.load_model])
+def test_a_name_that_can_be_no_file_is_refused_in_a_short_message(load: Callable, name: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load(name)
+    assert len(str(caught.value)) < 300
 
 
 def test_the_header_check_agrees_with_what_was_saved(good: Path) -> None:
