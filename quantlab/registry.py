@@ -19,11 +19,18 @@ def own_choices(setting: str) -> tuple[str, ...]:
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """A table filled while modules load; it answers an unknown name with the known ones."""
+    """A table filled while modules load; it answers an unknown name with the known ones.
 
-    def __init__(self, noun: str, error: type[QuantLabError]) -> None:
+    Args:
+        noun: What an entry is, in messages.
+        error: Kind of those messages.
+        also: Names that stand for a choice among the entries, where one is asked for: told, but not looked up.
+    """
+
+    def __init__(self, noun: str, error: type[QuantLabError], *, also: tuple[str, ...] = ()) -> None:
         self._noun = noun
         self._error = error
+        self._also = also
         self._entries: dict[str, T] = {}
 
     def register(self, name: str, *, setting: str = "") -> Callable[[T], T]:
@@ -49,11 +56,12 @@ class Registry(Mapping[str, T], Generic[T]):
         try:
             return self._entries[name]
         except (KeyError, TypeError):
-            near = get_close_matches(str(name), self._entries, n=1)
+            known = [*self._also, *sorted(self._entries)]
+            near = get_close_matches(str(name), known, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
             raise self._error(
                 f"unknown {self._noun} {name!r}",
-                remedy=f"{hint}Choose one of: {', '.join(sorted(self._entries))}.",
+                remedy=f"{hint}Choose one of: {', '.join(known)}.",
             ) from None
 
     def __contains__(self, name: object) -> bool:

@@ -42,7 +42,7 @@ class Core(Protocol):
         """As `quantlab.models.layers.AttentionCore`."""
 
 
-ATTENTIONS: Registry[Core] = Registry("attention", RecipeError)
+ATTENTIONS: Registry[Core] = Registry("attention", RecipeError, also=(AUTO,))
 
 
 class _Torch:

@@ -11,17 +11,16 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from quantlab.errors import RecipeError
+from quantlab.errors import DeviceError, RecipeError
 from quantlab.kernels import dequantized, fp8, int_mm, native_linear, onednn, zen
 from quantlab.kernels.check import Checked, Oracle, check
 from quantlab.kernels.compensated import Wrapper
 from quantlab.kernels.measure import TOKENS, family, milliseconds, signature
 from quantlab.kernels.native_fusion import fuse_gelu
 from quantlab.kernels.reference import SimulatedLinear
-from quantlab.kernels.table import KERNELS, ON_REQUEST, REFERENCE, Choice, Kernel
+from quantlab.kernels.table import AUTO, KERNELS, ON_REQUEST, REFERENCE, Choice, Kernel
 from quantlab.models.places import Places
 
-AUTO = "auto"
 TABLE = (native_linear, onednn, int_mm, zen, fp8, dequantized)
 """Imported so that their kernels are registered."""
 ORDER = ("native", "onednn", "zentorch", "int_mm", "dequantized")
@@ -89,12 +88,14 @@ def execute(
     Args:
         network: With quantized layers; a module under several names is exchanged under all of them, and what is
             executed already stays.
-        kernel: A name in the table, or "auto" for the fastest. A layer that the named one refuses is simulated.
+        kernel: A name in the table, or "auto" for the fastest. A layer that the named one refuses is simulated; that it
+            can execute none of them is an error.
         measure: Off: the first of `ORDER` that is right, whatever it takes.
         compute: "float32" or "bfloat16", what the layers' inputs will be.
 
     Raises:
         RecipeError: There is no kernel of that name, or no such ``compute``.
+        DeviceError: The named kernel can execute no layer here; the network is as it was.
     """
     if kernel != AUTO:
         _ = KERNELS[kernel]
@@ -102,15 +103,37 @@ def execute(
         raise RecipeError(
             f"a network cannot compute in {compute!r}", remedy=f"Use one of: {', '.join(COMPUTE)}."
         )
+    layers = dict(_layers(network))
+    choices = {
+        name: choose(layer, kernel=kernel, measure=measure, compute=COMPUTE[compute])
+        for name, layer in layers.items()
+    }
+    if kernel != AUTO:
+        _require_used(kernel, choices)
     places, chosen = Places(network), {}
-    for name, layer in list(network.named_modules()):
-        held = isinstance(network.get_submodule(name.rpartition(".")[0]), dequantized.DequantizedLinear)
-        if name and isinstance(layer, SimulatedLinear) and not held:
-            choice = choose(layer, kernel=kernel, measure=measure, compute=COMPUTE[compute])
-            places.put(name, KERNELS[choice.kernel].prepare(layer))
-            chosen[_own_name(network, name)] = choice
+    for name, choice in choices.items():
+        places.put(name, KERNELS[choice.kernel].prepare(layers[name]))
+        chosen[_own_name(network, name)] = choice
     fuse_gelu(network)
     return Execution(MappingProxyType(chosen), compute=compute, threads=torch.get_num_threads())
+
+
+def _layers(network: nn.Module) -> Iterator[tuple[str, SimulatedLinear]]:
+    """Every quantized Linear that no kernel executes yet, under one of its names."""
+    for name, layer in network.named_modules():
+        held = isinstance(network.get_submodule(name.rpartition(".")[0]), dequantized.DequantizedLinear)
+        if name and isinstance(layer, SimulatedLinear) and not held:
+            yield name, layer
+
+
+def _require_used(kernel: str, choices: Mapping[str, Choice]) -> None:
+    """Whoever names a kernel is not answered with the time, or the result, of another."""
+    if choices and all(choice.kernel != kernel for choice in choices.values()):
+        (why, _), *_ = Counter(choice.skipped[kernel] for choice in choices.values()).most_common()
+        raise DeviceError(
+            f"the kernel {kernel!r} can execute none of the {len(choices)} layers: {why}",
+            remedy='Use kernel="auto" for the fastest that can, or kernel="reference" for the simulation.',
+        )
 
 
 def choose(

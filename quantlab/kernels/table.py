@@ -39,8 +39,8 @@ class Kernel(Protocol):
         """
 
 
-KERNELS: Registry[Kernel] = Registry("kernel", RecipeError)
-REFERENCE = "reference"
+AUTO, REFERENCE = "auto", "reference"
+KERNELS: Registry[Kernel] = Registry("kernel", RecipeError, also=(AUTO,))
 ON_REQUEST = frozenset({"fp8"})
 """Kernels that round otherwise than the recipe says, and therefore run only where they are named."""
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from quantlab.engine.build import build_layer
 from quantlab.engine.settings import LayerSettings
-from quantlab.errors import RecipeError
+from quantlab.errors import DeviceError, RecipeError
 from quantlab.kernels import check, choose
 from quantlab.kernels.choose import execute
 from quantlab.kernels.compensated import Wrapper
@@ -165,12 +165,14 @@ def test_a_layer_under_two_names_stays_one_and_convolutions_and_plain_layers_sta
     assert network.plain is plain
 
 
-@pytest.mark.parametrize("kernel", ["auto", "reference", "onednn", "int_mm", "dequantized"])
+@pytest.mark.parametrize("kernel", ["auto", "reference", "onednn", "int_mm"])
 def test_a_network_computes_the_same_on_any_kernel(kernel):
     network = Network()
     x = torch.randn(7, 16)
     with torch.no_grad():
         before = network(x)
+        if why := "" if kernel == "auto" else KERNELS[kernel].absent(torch.device("cpu")):
+            pytest.skip(why)
         execution = execute(network, kernel=kernel)
         torch.testing.assert_close(network(x), before, rtol=1e-4, atol=1e-4)
     assert set(execution.layers) == {"first", "second", "wide"}
@@ -204,12 +206,38 @@ def test_a_kernel_that_rounds_otherwise_runs_only_where_it_is_named():
     network = nn.Sequential(quantized(16, 16))
     execution = execute(network)
     assert "fp8" not in {**execution.layers["0"].skipped, **execution.layers["0"].milliseconds}
-    named = execute(nn.Sequential(quantized(16, 16)), kernel="fp8")
-    assert named.layers["0"] == Choice("reference", {"fp8": "it runs on an NVIDIA GPU"})
+    with pytest.raises(DeviceError, match="it runs on an NVIDIA GPU"):
+        execute(nn.Sequential(quantized(16, 16)), kernel="fp8")
+
+
+@pytest.mark.parametrize("why", ["absent", "refused", "wrong"])
+def test_a_named_kernel_that_can_execute_nothing_is_an_error_and_nothing_was_exchanged(table, why):
+    entries, _ = table
+    network, kernel = nn.Sequential(quantized(16, 15), quantized(15, 15)), entries["slow"]
+    if why == "absent":
+        kernel.absent = lambda device: "its library is not installed"
+    elif why == "wrong":
+        network = nn.Sequential(quantized(16, 16))
+        kernel.spoil = lambda y: y + 1
+    words = {"absent": "its library is not installed", "refused": "its width is odd", "wrong": "it is off by"}
+    with pytest.raises(
+        DeviceError, match=f"'slow' can execute none of the {len(network)} layers: {words[why]}"
+    ):
+        execute(network, kernel="slow")
+    assert all(isinstance(layer, SimulatedLinear) for layer in network)
+
+
+def test_a_network_without_quantized_layers_leaves_a_named_kernel_nothing_to_refuse(table):
+    assert execute(nn.Sequential(nn.Linear(4, 4)), kernel="slow").kernels == {}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "problem"), [({"kernel": "onedn"}, "onednn"), ({"compute": "float16"}, "bfloat16")]
+    ("arguments", "problem"),
+    [
+        ({"kernel": "onedn"}, "onednn"),
+        ({"kernel": "none"}, "of: auto, "),
+        ({"compute": "float16"}, "bfloat16"),
+    ],
 )
 def test_a_name_that_is_not_known_is_refused_with_the_known_ones(arguments, problem):
     network = Network()
