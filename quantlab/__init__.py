@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from quantlab import errors, figures, geometry, widgets
+    from quantlab.engine.evaluate_model import evaluate
     from quantlab.engine.quantize import quantize
     from quantlab.engine.recipe import Recipe
     from quantlab.errors import QuantLabError
@@ -29,6 +30,7 @@ _NAMES = {
     "QuantLabError": "quantlab.errors",
     "Recipe": "quantlab.engine.recipe",
     "build_model": "quantlab.models.zoo",
+    "evaluate": "quantlab.engine.evaluate_model",
     "load_model": "quantlab.packed.load",
     "load_scene": "quantlab.scenes.load",
     "load_scenes": "quantlab.scenes.load",
@@ -44,6 +46,7 @@ __all__ = [
     "__version__",
     "build_model",
     "errors",
+    "evaluate",
     "figures",
     "geometry",
     "load_model",

@@ -36,7 +36,7 @@ def scenes_for(
     Raises:
         SceneError: There are none.
     """
-    calibration, evaluation = _listed(calibration, LEARNED_FROM), _listed(evaluation, HELD_OUT)
+    calibration, evaluation = listed(calibration, LEARNED_FROM), listed(evaluation, HELD_OUT)
     if evaluation is None:
         evaluation = [load_scene("demo")] if subject.any_pictures and calibration is None else calibration
     if calibration is None:
@@ -108,7 +108,7 @@ def _room_like(scene: Scene, index: int, seed: int, degenerate: float = 0.0) -> 
     return room(index, views=len(scene), seed=seed, size=size, split=LEARNED_FROM, degenerate=degenerate)
 
 
-def _listed(given: Any, split: str) -> Sequence[Any] | None:
+def listed(given: Any, split: str) -> Sequence[Any] | None:
     """One scene or input may come without a list around it; a name is loaded, as "demo", "rooms:4" or a folder."""
     if isinstance(given, str | PathLike):
         return load_scenes(given, split=split)

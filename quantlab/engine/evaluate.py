@@ -16,7 +16,7 @@ from quantlab.errors import MissingLibraryError, NumericError, SceneError
 from quantlab.geometry.clouds import valid_mask
 from quantlab.geometry.reconstruction import reconstruction_scores
 from quantlab.geometry.scores import auc, camera_errors, depth_scores, point_error
-from quantlab.jobs import Job, part, step
+from quantlab.jobs import Job, between, part, step
 from quantlab.models.prediction import Prediction
 from quantlab.scenes.scene import Truth
 
@@ -28,11 +28,12 @@ RunScene = Callable[[int, Job | None], Run]
 
 def evaluate(
     scenes: Sequence[Any],
-    reference: RunScene,
+    reference: RunScene | None,
     quantized: RunScene,
     *,
     packed_bytes: int,
     full_bytes: int,
+    problems: Sequence[str] = (),
     icp: bool = False,
     job: Job | None = None,
 ) -> Evaluation:
@@ -43,10 +44,11 @@ def evaluate(
 
     Args:
         scenes: Scenes with or without truth, or bare inputs.
-        reference: Runs a scene at full precision.
+        reference: Runs a scene at full precision; None: there is only the truth to compare with.
         quantized: Runs it under the recipe.
         packed_bytes: Size of the weights under the recipe.
         full_bytes: Their size in 16 bits.
+        problems: What cannot be scored, as is known before.
         icp: Accuracy, completeness and normal consistency too.
         job: Told of every scene, handed on in parts to the runs.
 
@@ -56,13 +58,14 @@ def evaluate(
     """
     if not len(scenes):
         raise SceneError("there is no scene to evaluate", place="evaluation", remedy="Give at least one.")
-    tally = _Tally()
+    tally = _Tally(problems=list(problems))
     for index, scene in enumerate(scenes):
         name = scene_label(scene, index)
         step(job, index, len(scenes), name)
         section = part(job, index, len(scenes))
-        exact = reference(index, None if section is None else section.part(0.0, 0.5))
-        rounded = quantized(index, None if section is None else section.part(0.5, 1.0))
+        share = 0.5 if reference else 0.0
+        exact = reference(index, between(section, 0.0, share)) if reference else None
+        rounded = quantized(index, between(section, share, 1.0))
         tally.scene(name, exact, rounded, truth_of(scene), icp=icp)
     step(job, len(scenes), len(scenes), "done")
     return tally.evaluation(packed_bytes, full_bytes)
@@ -102,22 +105,27 @@ class _Tally:
     outputs: dict[str, list[float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     has_truth: bool = False
+    has_baseline: bool = False
 
-    def scene(self, name: str, exact: Run, rounded: Run, truth: Truth | None, *, icp: bool) -> None:
-        """Take one scene in."""
+    def scene(self, name: str, exact: Run | None, rounded: Run, truth: Truth | None, *, icp: bool) -> None:
+        """Take one scene in; ``exact`` is None where nothing ran at full precision."""
         drift, scores, baseline = dict[str, float](), dict[str, float](), dict[str, float]()
         self.scenes.append(SceneScores(name, drift, scores, baseline))
         self.seconds.append(rounded.seconds)
         self.replayed += rounded.replayed
-        for output, error in relative_errors(exact.outputs, rounded.outputs).items():
-            self.outputs.setdefault(output, []).append(error)
-        if exact.prediction is None or rounded.prediction is None:
+        if exact is not None:
+            for output, error in relative_errors(exact.outputs, rounded.outputs).items():
+                self.outputs.setdefault(output, []).append(error)
+        if rounded.prediction is None:
             return
-        self._drift(name, exact.prediction, rounded.prediction, drift)
+        if exact is not None and exact.prediction is not None:
+            self.has_baseline = True
+            self._drift(name, exact.prediction, rounded.prediction, drift)
         if truth is not None:
             self.has_truth = True
             self._truth(name, rounded.prediction, truth, scores)
-            self._truth(name, exact.prediction, truth, baseline)
+            if exact is not None and exact.prediction is not None:
+                self._truth(name, exact.prediction, truth, baseline)
             if icp and truth.depth.shape == rounded.prediction.depth.shape:
                 predicted = rounded.prediction
                 self._try(name, scores, lambda: _cloud(predicted, truth))
@@ -137,7 +145,7 @@ class _Tally:
             scenes=tuple(scene.name for scene in self.scenes),
             problems=tuple(self.problems),
             replayed=self.replayed,
-            baseline=Scores(**baseline) if self.has_truth else None,
+            baseline=Scores(**baseline) if self.has_truth and self.has_baseline else None,
             by_scene=tuple(self.scenes),
         )
 

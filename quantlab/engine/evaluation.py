@@ -73,9 +73,9 @@ class Evaluation:
 
     Attributes:
         ground_truth: Scores against the truth; None where no scene has one.
-        full_precision: Drift from the full-precision network.
+        full_precision: Drift from the full-precision network; of a packed model that has none beside it, empty.
         seconds: Mean time of one scene through the network under the recipe, as simulation; it is no latency where
-            blocks were replayed.
+            blocks were replayed. Of a packed model, as executed.
         packed_bytes: Size of the weights under the recipe.
         full_bytes: Size of the weights in 16 bits.
         scenes: Names of the scenes averaged over.

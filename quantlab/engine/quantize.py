@@ -28,6 +28,7 @@ from quantlab.engine.subject import subject_of
 from quantlab.engine.twin import Places, twin
 from quantlab.errors import CheckpointError, RecipeError, SceneError
 from quantlab.jobs import Job, between, check, part
+from quantlab.kernels.coded import Executed
 from quantlab.kernels.compensated import CompensatedOutput
 from quantlab.kernels.kv import RoundedHeads
 from quantlab.kernels.reference import Simulated
@@ -311,11 +312,11 @@ def require_quantizable(network: nn.Module, structure: Structure) -> None:
         RecipeError: It holds no layer that can be quantized.
     """
     for name, module in network.named_modules():
-        if isinstance(module, Simulated | CompensatedOutput | RoundedHeads):
+        if isinstance(module, Simulated | Executed | CompensatedOutput | RoundedHeads):
             raise CheckpointError(
                 "the network is quantized already",
                 place=name,
-                remedy="Start from the full-precision network.",
+                remedy="Start from the full-precision network; quantlab.evaluate scores a packed checkpoint as it is.",
             )
     if not structure.layers or "" in structure.layers:
         raise RecipeError(

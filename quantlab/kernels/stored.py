@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from quantlab.errors import CheckpointError
 from quantlab.numerics.formats import QuantSpec
 from quantlab.numerics.packing import unpack
 from quantlab.numerics.rounding import dequantize
@@ -61,3 +64,16 @@ def hang_stored(module: nn.Module, name: str, stored: Tensor, reader: Widened) -
     parametrize.register_parametrization(module, name, reader, unsafe=True)
     # torch makes a class for each such module; it is still one of the package of its own.
     type(module).__module__ = kind.__module__
+    type(module).__getstate__ = refuse_pickle  # type: ignore[method-assign]
+
+
+def refuse_pickle(_: object) -> NoReturn:
+    """In place of ``__getstate__``, of what is read out of a packed checkpoint.
+
+    Raises:
+        CheckpointError: Always.
+    """
+    raise CheckpointError(
+        "a network out of a packed checkpoint is not saved by torch.save or pickle",
+        remedy="The exported folder is the file: copy that, and quantlab.load_model reads it.",
+    )

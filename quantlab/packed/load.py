@@ -7,14 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from quantlab.errors import CheckpointError, RecipeError
-from quantlab.kernels.attention import use_attention
+from torch import nn
+
+from quantlab.errors import CheckpointError, DeviceError, RecipeError
+from quantlab.kernels import attention as attentions
 from quantlab.kernels.choose import Execution, execute
 from quantlab.kernels.compute import lower
+from quantlab.kernels.stored import refuse_pickle
 from quantlab.memory import release
 from quantlab.models import zoo
 from quantlab.models.fingerprint import weights_digest
 from quantlab.models.model import Model
+from quantlab.models.networks import build_model
 from quantlab.models.reconstruction import Reconstruction
 from quantlab.packed.manifest import is_packed
 from quantlab.packed.read import Opened, read_packed
@@ -41,9 +45,21 @@ class PackedModel(Model):
         self.provenance = {key: value for key, value in content.items() if key not in left_out}
 
     def __repr__(self) -> str:
-        megabytes = sum(stamp.size for stamp in self._stamps) / 1e6
         execution = self.execution.summary().partition("\n")[0]
-        return f"PackedModel({self.name!r}, {megabytes:.1f} MB, {execution}, {self.device})"
+        return f"PackedModel({self.name!r}, {self.bytes / 1e6:.1f} MB, {execution}, {self.device})"
+
+    __getstate__ = refuse_pickle
+
+    @property
+    def bytes(self) -> int:
+        """Size of the weights on the disk."""
+        return sum(stamp.size for stamp in self._stamps)
+
+    @property
+    def full_bytes(self) -> int:
+        """What the parameters of such a network take in 16 bits."""
+        unpacked = build_model(self.family, self.config, device="meta")
+        return 2 * sum(parameter.numel() for parameter in unpacked.parameters())
 
     @property
     def sha256(self) -> str:
@@ -70,7 +86,8 @@ def load_model(
         device: "cpu", "cuda", "cuda:1" ...
         dtype: "float32", or "bfloat16" for the published mixed precision.
         kernel: Of a packed folder: "auto" takes the fastest of this machine for each layer, as measured now;
-            "reference" computes what the lab simulates; or another name of `quantlab.kernels.table.KERNELS`.
+            "reference" computes what the lab simulates; or another name of `quantlab.kernels.table.KERNELS`, and layers
+            that it refuses are simulated.
         compute: Of a packed folder: "float32", or "bfloat16" for everything between the quantized layers.
         attention: Of a packed folder: "auto" is torch's in float32, and the fastest of this machine in bfloat16;
             "native" in float32 rounds queries, keys and values alone to bfloat16, and halves the time of a block;
@@ -79,7 +96,7 @@ def load_model(
 
     Raises:
         CheckpointError: An unknown name, or a file that cannot be used.
-        DeviceError: A device or dtype this machine does not have.
+        DeviceError: A device or dtype this machine does not have; or a named kernel or attention that cannot run here.
         RecipeError: An unknown kernel, or a choice of kernels for a network without quantized layers.
     """
     if not is_packed(path_or_name):
@@ -98,5 +115,15 @@ def load_model(
     model.network.compute_dtype = precision
     lower(network, compute)
     release()  # what the trials of kernels held
-    model.execution = replace(execution, attention=use_attention(network, attention, compute=compute))
+    model.execution = replace(execution, attention=_attention(network, attention, compute))
     return model
+
+
+def _attention(network: nn.Module, name: str, compute: str) -> str:
+    used = attentions.use_attention(network, name, compute=compute)
+    if name not in (attentions.AUTO, used):
+        raise DeviceError(
+            f"the attention {name!r} cannot run here: {attentions.why_not(name)}",
+            remedy='Use attention="auto" or attention="torch".',
+        )
+    return used

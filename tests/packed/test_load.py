@@ -13,10 +13,12 @@ import pytest
 import torch
 
 import quantlab as ql
-from quantlab.errors import CheckpointError, RecipeError, StorageError
+from quantlab.errors import CheckpointError, DeviceError, RecipeError, StorageError
 from quantlab.jobs import Job
+from quantlab.kernels.attention import ATTENTIONS
 from quantlab.kernels.reference import Simulated
 from quantlab.kernels.stored import Widened
+from quantlab.kernels.table import KERNELS
 from quantlab.packed.load import PackedModel
 from quantlab.packed.read import read_packed
 
@@ -38,6 +40,18 @@ def exported(lab, tmp_path_factory) -> Any:
     return lab.export(tmp_path_factory.mktemp("export") / "out", rest="float32")
 
 
+@pytest.fixture(scope="module")
+def linears(lab, tmp_path_factory) -> Path:
+    """The folder of a network that is quantized in part; what is kept is stored in 16 bits."""
+    folder = tmp_path_factory.mktemp("linears") / "out"
+    before, lab.recipe = lab.recipe, ql.Recipe.preset("rtn", weights=8, activations=8)
+    try:
+        lab.export(folder, drift=False)
+    finally:
+        lab.recipe = before
+    return folder
+
+
 def test_the_record_of_an_export_counts_what_is_on_the_disk(exported, model):
     assert exported.bytes == sum(path.stat().st_size for path in exported.folder.iterdir())
     assert exported.full_bytes == 2 * exported.half_bytes
@@ -57,6 +71,8 @@ def test_the_reference_kernel_predicts_what_the_lab_shows(exported, lab, scene):
 
 
 def test_integer_kernels_stay_near_the_simulation(exported, lab, scene):
+    if why := KERNELS["native"].absent(torch.device("cpu")):
+        pytest.skip(why)
     packed = ql.load_model(exported.folder, kernel="native")
     wanted, found = lab.quantized().prediction, packed.predict(scene[0].images)
     size = np.abs(wanted.points).max()
@@ -67,7 +83,7 @@ def test_integer_kernels_stay_near_the_simulation(exported, lab, scene):
 def test_the_core_of_its_attention_can_be_named(exported):
     packed = ql.load_model(exported.folder, kernel="reference", attention="torch")
     assert packed.execution.attention == "torch"
-    with pytest.raises(RecipeError, match="attention"):
+    with pytest.raises(RecipeError, match=r"unknown attention.*of: auto, "):
         ql.load_model(exported.folder, kernel="reference", attention="telepathy")
     with pytest.raises(RecipeError, match="packed"):
         ql.load_model("mini", attention="torch")
@@ -95,15 +111,9 @@ def test_what_the_recipe_leaves_alone_may_be_stored_in_sixteen_bits_and_the_drif
     assert 0 == exact.drift.outputs < small.drift.outputs < 0.1
 
 
-def test_kept_weights_follow_the_network_into_bfloat16(lab, scene, tmp_path):
-    before, lab.recipe = lab.recipe, ql.Recipe.preset("rtn", weights=8, activations=8)
-    try:
-        lab.export(tmp_path / "out", drift=False)
-    finally:
-        lab.recipe = before
+def test_kept_weights_follow_the_network_into_bfloat16(linears, scene):
     exact, low = (
-        ql.load_model(tmp_path / "out", kernel="reference", compute=compute)
-        for compute in ("float32", "bfloat16")
+        ql.load_model(linears, kernel="reference", compute=compute) for compute in ("float32", "bfloat16")
     )
     read = {
         module.dtype
@@ -128,6 +138,17 @@ def test_pages_of_the_file_are_shared_and_not_copied(exported):
     assert all(mapped)
 
 
+def test_a_named_kernel_or_attention_that_is_not_here_is_an_error_and_no_other_runs_in_its_place(
+    exported, monkeypatch
+):
+    monkeypatch.setattr(type(KERNELS["native"]), "absent", lambda *_: "there is no compiler")
+    with pytest.raises(DeviceError, match=r"no compiler.*reference"):
+        ql.load_model(exported.folder, kernel="native")
+    monkeypatch.setattr(type(ATTENTIONS["native"]), "absent", lambda _: "there is no compiler")
+    with pytest.raises(DeviceError, match=r"no compiler.*torch"):
+        ql.load_model(exported.folder, kernel="reference", attention="native")
+
+
 @pytest.mark.parametrize("wrong", [{"kernel": "warp"}, {"compute": "int1"}])
 def test_unknown_kernels_are_refused(wrong, exported):
     with pytest.raises(RecipeError):
@@ -136,9 +157,18 @@ def test_unknown_kernels_are_refused(wrong, exported):
         ql.load_model("mini", **wrong)
 
 
-def test_a_quantized_model_is_no_start_for_a_lab(exported, scene):
-    with pytest.raises(CheckpointError, match="already"):
-        ql.Lab(ql.load_model(exported.folder, kernel="reference"), evaluation=scene)
+@pytest.mark.parametrize("kernel", ["auto", "reference"])
+def test_a_quantized_model_is_no_start_for_a_lab_which_says_what_scores_it(kernel, linears, scene):
+    with pytest.raises(CheckpointError, match=r"already.*quantlab\.evaluate"):
+        ql.Lab(ql.load_model(linears, kernel=kernel), evaluation=scene)
+
+
+@pytest.mark.parametrize("take", [lambda model: model, lambda model: model.network])
+def test_torch_save_is_refused_with_the_folder_as_the_file_to_copy(take, linears, tmp_path):
+    packed = ql.load_model(linears, kernel="reference")
+    with pytest.raises(CheckpointError, match="copy"):
+        torch.save(take(packed), tmp_path / "model.pt")
+    assert packed.network.state_dict()
 
 
 def test_an_export_that_cannot_be_is_refused_before_any_work(lab, exported, tmp_path):
