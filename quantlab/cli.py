@@ -137,17 +137,31 @@ def evaluate(
         bool, typer.Option("--icp/--no-icp", help="Also score the clouds (accuracy ...), which takes longer.")
     ] = True,
     measure: Measure = False,
+    kernel: Annotated[
+        str, typer.Option(help="Of a packed folder: auto, reference, or the kernel by name.")
+    ] = "auto",
+    compute: Annotated[
+        str, typer.Option(help="Of a packed folder: float32, or bfloat16 between the quantized layers.")
+    ] = "float32",
+    against: Annotated[
+        str | None,
+        typer.Option(help="Of a packed folder: what it is compared with, if not the model it was made from."),
+    ] = None,
     device: Device = "cpu",
     dtype: Precision = Dtype.float32,
     json: Json = None,
 ) -> None:
-    """Score a recipe against the ground truth and against full precision (itself, without a preset or recipe)."""
+    """Score a recipe against the ground truth and against full precision (itself, without a preset or recipe).
+
+    A packed folder as --model is scored as it runs here: by integer kernels, without a recipe of its own.
+    """
     from quantlab.commands import evaluate as verb
 
     verb.run(
         ModelChoice(model, device, dtype.value),
         SceneChoice(scenes, views, seed),
         RecipeChoice(preset, weights, activations, scope, recipe, seed),
+        verb.PackedChoice(kernel, compute, against),
         calibration=calibration,
         icp=icp,
         measure=measure,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from quantlab.engine.recipe import Recipe
     from quantlab.lab import Lab
     from quantlab.models.model import Model
+    from quantlab.packed.load import PackedModel
     from quantlab.scenes.scene import Scene
 
 PRESETS = (
@@ -64,11 +65,27 @@ class ModelChoice:
             raise CheckpointError(
                 "this is a packed checkpoint, and only a model in full precision is worked on",
                 place=self.name,
-                remedy="Name the model it was made from; quantlab.load_model, in Python, runs the folder.",
+                remedy="Name the model it was made from; quantlab evaluate --model scores the folder as it runs.",
             )
         model = load_model(self.name, device=self.device, dtype=self.dtype)
         fit_threads(model.network)
         return model
+
+    def load_packed(self, kernel: str, compute: str) -> PackedModel:
+        """Load a packed folder, whose kernels are tried with the threads that suit the network.
+
+        Raises:
+            CheckpointError, DeviceError, RecipeError: As `quantlab.packed.load.load_packed`.
+        """
+        from quantlab.engine.threads import fit_threads
+        from quantlab.models.networks import build_model
+        from quantlab.packed.config import read_config
+        from quantlab.packed.load import load_packed
+
+        kind, sizes = read_config(Path(self.name))
+        if kind is not None:
+            fit_threads(build_model(kind, sizes, device="meta"))
+        return load_packed(self.name, device=self.device, dtype=self.dtype, kernel=kernel, compute=compute)
 
 
 @dataclass(frozen=True, slots=True)

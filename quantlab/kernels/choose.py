@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,19 @@ class Execution:
     def kernels(self) -> Mapping[str, int]:
         """How many layers each kernel executes, the most first."""
         return dict(Counter(choice.kernel for choice in self.layers.values()).most_common())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        layers = {
+            name: {
+                "kernel": choice.kernel,
+                "skipped": dict(choice.skipped),
+                "milliseconds": dict(choice.milliseconds),
+            }
+            for name, choice in self.layers.items()
+        }
+        whole = {"attention": self.attention, "compute": self.compute, "threads": self.threads}
+        return {"kernels": dict(self.kernels), **whole, "layers": layers}
 
     def summary(self) -> str:
         """A line for a person, and one for each kernel that was not taken and why."""

@@ -107,7 +107,29 @@ def load_model(
                 remedy="Leave kernel, compute and attention out, or load a folder that lab.export wrote.",
             )
         return zoo.load_model(path_or_name, device=device, dtype=dtype)
-    path, place, precision = Path(path_or_name), zoo.device_of(device), zoo.dtype_of(dtype)
+    return load_packed(
+        path_or_name,
+        device=device,
+        dtype=dtype,
+        kernel=kernel,
+        compute=compute,
+        attention=attention,
+        verify=verify,
+    )
+
+
+def load_packed(
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    kernel: str = "auto",
+    compute: str = "float32",
+    attention: str = "auto",
+    verify: bool = False,
+) -> PackedModel:
+    """As `load_model`, of a packed folder."""
+    path, place, precision = Path(folder), zoo.device_of(device), zoo.dtype_of(dtype)
     opened = read_packed(path, verify=verify)
     network = opened.network.to(place)
     execution = execute(network, kernel=kernel, compute=compute)
