@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from quantlab.errors import DeviceError, RecipeError
-from quantlab.kernels import dequantized, fp8, int_mm, native_linear, onednn, zen
+from quantlab.kernels import dequantized, fp8, int4_mm, int_mm, native_linear, onednn, zen
 from quantlab.kernels.check import Checked, Oracle, check
 from quantlab.kernels.compensated import Wrapper
 from quantlab.kernels.measure import TOKENS, family, milliseconds, signature
@@ -22,7 +22,7 @@ from quantlab.kernels.reference import SimulatedLinear
 from quantlab.kernels.table import AUTO, KERNELS, ON_REQUEST, REFERENCE, Choice, Kernel
 from quantlab.models.places import Places
 
-TABLE = (native_linear, onednn, int_mm, zen, fp8, dequantized)
+TABLE = (native_linear, onednn, int_mm, zen, fp8, int4_mm, dequantized)
 """Imported so that their kernels are registered."""
 ORDER = ("native", "onednn", "zentorch", "int_mm", "dequantized")
 """What is tried first, and taken where nothing is measured or no other is clearly faster; the reference comes last."""
