@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,7 @@ from quantlab.errors import RecipeError
 from quantlab.storage import check_writable, write_json
 
 if TYPE_CHECKING:
+    from quantlab.engine.export import ExportDrift
     from quantlab.lab import Lab
 
 
@@ -81,7 +83,8 @@ def export(
         Rest, typer.Option(help="Of packed: how matrices are stored that the recipe leaves alone.")
     ] = Rest.bfloat16,
     drift: Annotated[
-        bool, typer.Option("--drift/--no-drift", help="Of packed: compare with the simulation on one scene.")
+        bool,
+        typer.Option("--drift/--no-drift", help="Of packed: compare what runs here with the simulation."),
     ] = True,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier export to the same target.")
@@ -137,10 +140,20 @@ def _packed(
         ("seconds", made.seconds),
     ]
     if made.drift is not None:
-        rows.append(("difference from the simulation, outputs", made.drift.outputs))
-        rows.append(("difference from the simulation, points", made.drift.point_error))
+        rows.extend(_drift(made.drift))
     folder = printable(str(out))
     table(f"{title}, in {folder}", ("", ""), rows, note=f"quantlab.load_model({folder!r}) runs it")
+
+
+def _drift(drift: ExportDrift) -> Iterator[tuple[str, str | float | None]]:
+    kernels = ", ".join(f"{count} {kernel}" for kernel, count in drift.kernels.items())
+    yield "executed here by", kernels or "no kernel"
+    yield "difference from the simulation, outputs", drift.outputs
+    yield "difference from the simulation, points", drift.point_error
+    if drift.stored:
+        yield "of that by storing, outputs", drift.stored
+    yield "points off full precision, simulated", drift.simulated
+    yield "points off full precision, executed here", drift.executed
 
 
 def _deployed(lab: Lab, title: str, out: Path, json: Path | None, target: str, *, overwrite: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from quantlab.errors import NumericError
 from quantlab.geometry.clouds import valid_mask
 from quantlab.geometry.scores import point_error
 from quantlab.jobs import Job, between, step
+from quantlab.kernels.choose import execute
 from quantlab.models.model import Model
 from quantlab.models.prediction import Prediction
 from quantlab.models.reconstruction import Reconstruction
@@ -33,17 +34,38 @@ from quantlab.packed.write import Source, replacing, write_packed
 
 @dataclass(frozen=True, slots=True)
 class ExportDrift:
-    """How far the checkpoint, run by the reference kernel, is from the network that the lab simulates.
+    """How far what `quantlab.load_model` runs on this machine is from the network that the lab simulates.
+
+    Outputs are compared by the largest difference of any, over the largest magnitude of that output; clouds by the
+    point error, as everywhere, which is None where the network gives no cloud.
 
     Attributes:
-        outputs: The largest difference of any output, over the largest magnitude of that output.
-        point_error: Of the clouds, as everywhere; None where the network gives no cloud.
+        outputs: Of the checkpoint as executed, from the simulation.
+        point_error: Likewise.
         scene: Which was run: the first to evaluate.
+        kernels: Kernel to how many layers it executed.
+        stored: Outputs of the checkpoint by the reference kernel, from the simulation: what storing it cost, which is
+            nothing where ``rest`` keeps every number.
+        simulated: The simulation's own drift from full precision: point error, of a network without a cloud outputs.
+        executed: The same of the checkpoint as executed.
     """
 
     outputs: float
     point_error: float | None
     scene: str
+    kernels: Mapping[str, int] = field(default_factory=dict)
+    stored: float = 0.0
+    simulated: float | None = None
+    executed: float | None = None
+
+    def told(self) -> str:
+        """The same in a few words, which go on from what was exported."""
+        if self.outputs == 0:
+            return "executed here exactly as simulated"
+        if self.simulated is None or self.executed is None:
+            return f"executed here {_percent(self.outputs)} off what is simulated"
+        both = f"{_percent(self.executed)} as executed here, {_percent(self.simulated)} as simulated"
+        return f"off full precision by {both}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +81,7 @@ class Exported:
         kept: Layers in full precision.
         parameters: Rounded ones outside of all layers, for a recipe of scope "all".
         seconds: Of the export, calibration included.
-        drift: From the simulation; None where it was not asked for.
+        drift: Of what runs here, from the simulation; None where it was not asked for.
     """
 
     folder: Path
@@ -95,7 +117,8 @@ class Exporting(Measuring):
             folder: A new or empty one, or with ``overwrite`` one that was exported before.
             rest: How matrices are stored that the recipe leaves alone: "bfloat16", or "float32" for no change at all.
                 A recipe of scope "all" also rounds large parameters outside of all layers, unless "float32" is asked.
-            drift: Run the first scene to evaluate through the written checkpoint and through the simulation.
+            drift: Run the first scene to evaluate through the written checkpoint, by the kernels that are fastest here
+                and by the reference, and compare with the simulation.
             overwrite: Replace a packed checkpoint.
             job: Follows and stops it; nothing is left behind then.
 
@@ -154,19 +177,39 @@ class Exporting(Measuring):
         return Source(kind, sizes, about, {"recipe.yaml": recipe.to_yaml()}, bits if rounds else None)
 
     def _drift(self, folder: Path, simulated: Run, job: Job | None) -> ExportDrift:
-        step(job, 9, 10, "comparing with the simulation")
-        network = self._subject.network
+        network, value, exact = self._subject.network, simulated.value, self.reference()
         given = None if isinstance(network, Reconstruction) else network
         packed = read_packed(folder, network=given).network
         packed.to(next(iter(simulated.outputs.values())).device)
+        if isinstance(packed, Reconstruction) and isinstance(network, Reconstruction):
+            packed.compute_dtype = network.compute_dtype
+        step(job, 90, 100, "comparing with the simulation")
         with torch.no_grad():
-            outputs = self._subject.run(packed, simulated.value)
-        prediction = self._subject.decode(outputs, simulated.value)
+            stored = self._subject.run(packed, value)
+            step(job, 95, 100, "comparing with the simulation, as executed here")
+            kernels = execute(packed).kernels
+            outputs = self._subject.run(packed, value)
+        prediction = self._subject.decode(outputs, value)
         return ExportDrift(
             largest_difference(simulated.outputs, outputs),
             cloud_difference(simulated.prediction, prediction),
             scene_label(self.evaluation[0], 0),
+            kernels,
+            largest_difference(simulated.outputs, stored),
+            _off(exact, simulated.outputs, simulated.prediction),
+            _off(exact, outputs, prediction),
         )
+
+
+def _off(exact: Run, outputs: Mapping[str, Tensor], prediction: Prediction | None) -> float | None:
+    """Drift from full precision; None where a cloud collapsed."""
+    if exact.prediction is None:
+        return largest_difference(exact.outputs, outputs)
+    return cloud_difference(exact.prediction, prediction)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def largest_difference(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 import quantlab as ql
+from quantlab.engine.export import cloud_difference, largest_difference
 from quantlab.errors import CheckpointError, DeviceError, RecipeError, StorageError
 from quantlab.jobs import Job
 from quantlab.kernels.attention import ATTENTIONS
@@ -57,7 +59,7 @@ def test_the_record_of_an_export_counts_what_is_on_the_disk(exported, model):
     assert exported.full_bytes == 2 * exported.half_bytes
     assert exported.full_bytes == 4 * sum(p.numel() for p in model.network.parameters())
     assert exported.layers > 0 == exported.kept
-    assert (exported.drift.outputs, exported.drift.point_error) == (0, 0)
+    assert exported.drift.stored == 0
     assert json.loads(json.dumps(exported.to_dict()))["drift"]["scene"] == exported.drift.scene
 
 
@@ -68,6 +70,19 @@ def test_the_reference_kernel_predicts_what_the_lab_shows(exported, lab, scene):
     wanted, found = lab.quantized().prediction, packed.predict(scene[0].images)
     assert np.array_equal(found.points, wanted.points)
     assert np.array_equal(found.camera_from_world, wanted.camera_from_world)
+
+
+def test_the_drift_of_an_export_is_that_of_what_load_model_runs_here(exported, lab, scene):
+    packed, drift = ql.load_model(exported.folder), exported.drift
+    shown, found = lab.quantized().prediction, packed.predict(scene[0].images)
+    assert drift.kernels == packed.execution.kernels
+    assert drift.point_error == cloud_difference(shown, found)
+    full = lab.reference().prediction
+    assert (drift.simulated, drift.executed) == (cloud_difference(full, shown), cloud_difference(full, found))
+    assert drift.simulated > 0
+    assert "as executed here" in replace(drift, outputs=0.1).told()
+    assert "exactly as simulated" in replace(drift, outputs=0.0).told()
+    assert "off what is simulated" in replace(drift, outputs=0.1, simulated=None).told()
 
 
 def test_integer_kernels_stay_near_the_simulation(exported, lab, scene):
@@ -93,7 +108,7 @@ def test_a_packed_model_says_where_it_comes_from(exported, model, lab):
     packed = ql.load_model(exported.folder, kernel="reference")
     assert ql.Recipe.from_dict(packed.recipe) == lab.recipe == ql.Recipe.load(exported.folder / "recipe.yaml")
     assert packed.provenance["model"]["sha256"] == model.sha256
-    assert packed.provenance["drift"]["outputs"] == 0
+    assert packed.provenance["drift"]["stored"] == 0
     assert packed.sha256 != model.sha256
     assert packed.config == model.config
     assert "reference" in repr(packed)
@@ -108,7 +123,7 @@ def test_what_the_recipe_leaves_alone_may_be_stored_in_sixteen_bits_and_the_drif
         lab.recipe = before
     assert small.bytes < exact.bytes
     assert small.kept == exact.kept > 0
-    assert 0 == exact.drift.outputs < small.drift.outputs < 0.1
+    assert 0 == exact.drift.stored < small.drift.stored < 0.1
 
 
 def test_kept_weights_follow_the_network_into_bfloat16(linears, scene):
@@ -186,7 +201,9 @@ def test_an_export_that_cannot_be_is_refused_before_any_work(lab, exported, tmp_
 
 def test_a_bare_network_is_exported_and_needs_one_of_its_kind_to_come_back(bench, tmp_path):
     lab = ql.Lab(bench.network, calibration=bench.inputs, evaluation=bench.inputs, recipe=RECIPE)
-    assert lab.export(tmp_path / "out", rest="float32").drift.outputs == 0
+    drift = lab.export(tmp_path / "out", rest="float32").drift
+    assert drift.stored == 0
+    assert drift.simulated == largest_difference(lab.reference().outputs, lab.quantized().outputs)
     with pytest.raises(CheckpointError, match="cannot build"):
         ql.load_model(tmp_path / "out")
     back = read_packed(tmp_path / "out", network=bench.network).network
