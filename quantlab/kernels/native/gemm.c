@@ -28,7 +28,7 @@ struct product {
 #if HAS_VNNI
 
 enum { TILE = 16, STEP = 64, PANEL = 2 * TILE, BLOCK = 2 * TILE, TILE_BYTES = TILE * STEP };
-enum { PACKED_BYTES = 1 << 19 }; /* of unpacked weights at a time: they stay in the second cache */
+enum { PACKED_BYTES = HAS_AMX ? 1 << 20 : 1 << 19 }; /* of unpacked weights at a time: they stay in the second cache */
 
 /* 16 rows of 16 32-bit numbers, turned. */
 static inline void transpose(__m512i r[16]) {
@@ -140,89 +140,113 @@ struct pending {
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* 32 neighbours of a row of the product, of which `left` exist; 32 of bfloat16 are a line of the cache. */
+INLINE void store_line(const struct product *p, int64_t index, int64_t left, __m512 one, __m512 two) {
+    const enum dtype dtype = (enum dtype)p->dtype;
+#ifdef __AVX512BF16__
+    if (dtype == BFLOAT16 && left >= PANEL) {
+        _mm512_storeu_si512((uint16_t *)p->out + index, (__m512i)_mm512_cvtne2ps_pbh(two, one));
+        return;
+    }
+#endif
+    store_float(p->out, index, dtype, first(left), one);
+    if (left > TILE)
+        store_float(p->out, index + TILE, dtype, first(left - TILE), two);
+}
+
+INLINE __m512 bias_of(const struct product *p, int64_t column) {
+    const int64_t left = p->columns - column;
+    return p->bias && left > 0 ? _mm512_maskz_loadu_ps(first(left), p->bias + column) : _mm512_setzero_ps();
+}
+
 /* Sums times scales, added to those of the groups before; the last ones become the product. What a zero point of the row
  * adds to 128 is taken off here. The flags are constants to the compiler. */
-INLINE void fold_half(const struct product *p, const struct pending *done, int from, int to, int half, int zeros,
-                      int is_first, int is_last) {
-    const int64_t n = done->column + half * TILE;
-    const __mmask16 mask = n < p->columns ? first(p->columns - n) : 0;
-    const __m512 scale = _mm512_loadu_ps(done->group->scale + half * TILE);
-    const __m512i sum = _mm512_loadu_si512(done->group->sum + half * TILE);
-    const __m512 bias = is_last && p->bias ? _mm512_maskz_loadu_ps(mask, p->bias + n) : _mm512_setzero_ps();
+INLINE void fold_rows(const struct product *p, const struct pending *done, int from, int to, int zeros, int is_first,
+                      int is_last) {
+    const int64_t n = done->column, left = p->columns - n;
+    const int32_t *sums = done->sums;
+    float *total = done->total;
+    __m512 scale[2], bias[2], value[2];
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; half++) {
+        scale[half] = _mm512_loadu_ps(done->group->scale + half * TILE);
+        bias[half] = is_last ? bias_of(p, n + half * TILE) : _mm512_setzero_ps();
+    }
     for (int i = from; i < to; i++) {
-        float *total = done->total + i * PANEL + half * TILE;
-        __m512i v = _mm512_load_si512(done->sums + i * PANEL + half * TILE);
-        if (zeros)
-            v = _mm512_sub_epi32(v, _mm512_mullo_epi32(_mm512_set1_epi32(p->row_zero[done->row + i] - 128), sum));
-        const __m512 before = is_first ? _mm512_setzero_ps() : _mm512_load_ps(total);
-        const __m512 value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), scale, before);
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half++) {
+            const int at = i * PANEL + half * TILE;
+            __m512i sum = _mm512_load_si512(sums + at);
+            if (zeros) {
+                const __m512i above = _mm512_set1_epi32(p->row_zero[done->row + i] - 128);
+                const __m512i weights = _mm512_loadu_si512(done->group->sum + half * TILE);
+                sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(above, weights));
+            }
+            const __m512 before = is_first ? _mm512_setzero_ps() : _mm512_load_ps(total + at);
+            value[half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale[half], before);
+            if (is_last)
+                value[half] = _mm512_fmadd_ps(value[half], _mm512_set1_ps(p->row_scale[done->row + i]), bias[half]);
+            else
+                _mm512_store_ps(total + at, value[half]);
+        }
         if (is_last)
-            store_float(p->out, (done->row + i) * p->columns + n, (enum dtype)p->dtype, mask,
-                        _mm512_fmadd_ps(value, _mm512_set1_ps(p->row_scale[done->row + i]), bias));
-        else
-            _mm512_store_ps(total, value);
+            store_line(p, (done->row + i) * p->columns + n, left, value[0], value[1]);
     }
 }
 
-INLINE void fold_rows(const struct product *p, const struct pending *done, int from, int to, int is_first, int is_last) {
-    for (int half = 0; half < 2; half++)
-        if (p->row_zero)
-            fold_half(p, done, from, to, half, 1, is_first, is_last);
-        else
-            fold_half(p, done, from, to, half, 0, is_first, is_last);
-}
+/* Calls `function` with what distinguishes this pending group as three constants behind its other arguments. */
+#define FOR_KIND(function, p, done, ...)                                                  \
+    switch (((p)->row_zero ? 4 : 0) + ((done)->is_first ? 2 : 0) + ((done)->is_last ? 1 : 0)) { \
+    case 0: function(p, done, __VA_ARGS__, 0, 0, 0); break;                               \
+    case 1: function(p, done, __VA_ARGS__, 0, 0, 1); break;                               \
+    case 2: function(p, done, __VA_ARGS__, 0, 1, 0); break;                               \
+    case 3: function(p, done, __VA_ARGS__, 0, 1, 1); break;                               \
+    case 4: function(p, done, __VA_ARGS__, 1, 0, 0); break;                               \
+    case 5: function(p, done, __VA_ARGS__, 1, 0, 1); break;                               \
+    case 6: function(p, done, __VA_ARGS__, 1, 1, 0); break;                               \
+    default: function(p, done, __VA_ARGS__, 1, 1, 1);                                     \
+    }
 
-static inline void fold(const struct product *p, const struct pending *done, int from, int to) {
-    to = to < done->rows ? to : done->rows;
-    if (from >= to)
-        return;
-    if (done->is_first && done->is_last)
-        fold_rows(p, done, from, to, 1, 1);
-    else if (done->is_first)
-        fold_rows(p, done, from, to, 1, 0);
-    else if (done->is_last)
-        fold_rows(p, done, from, to, 0, 1);
-    else
-        fold_rows(p, done, from, to, 0, 0);
-}
+static void fold(const struct product *p, const struct pending *done) { FOR_KIND(fold_rows, p, done, 0, done->rows) }
 
 /* sums[32][32] = start + 32 (or fewer) rows of tiles times a panel, over `steps` steps. Meanwhile the vector units fold
  * what the last call left: the tiles have units of their own. */
 #if HAS_AMX
-static inline void sums_of(const struct product *p, const struct pending *last, const uint8_t *upper,
-                           const uint8_t *lower, const int8_t *panel, int64_t steps, const int32_t *start,
-                           int32_t *sums) {
+/* The weights are read past the first cache, which the rows fill. */
+INLINE void tiles_of(const struct product *p, const struct pending *last, const uint8_t *upper, const uint8_t *lower,
+                     const int8_t *panel, int64_t steps, const int32_t *start, int32_t *sums, int zeros, int is_first,
+                     int is_last) {
     const int share = (int)((BLOCK + steps - 1) / steps);
+    int folded = 0;
     _tile_loadd(0, start, 0);
     _tile_loadd(1, start + TILE, 0);
-    if (lower) {
-        _tile_loadd(2, start, 0);
-        _tile_loadd(3, start + TILE, 0);
-        for (int64_t step = 0; step < steps; step++) {
-            _tile_loadd(6, panel + 2 * step * TILE_BYTES, STEP);
-            _tile_loadd(4, upper + step * TILE_BYTES, STEP);
-            _tile_dpbusd(0, 4, 6);
-            _tile_loadd(7, panel + (2 * step + 1) * TILE_BYTES, STEP);
-            _tile_dpbusd(1, 4, 7);
+    _tile_loadd(2, start, 0);
+    _tile_loadd(3, start + TILE, 0);
+    for (int64_t step = 0; step < steps; step++) {
+        _tile_stream_loadd(6, panel + 2 * step * TILE_BYTES, STEP);
+        _tile_loadd(4, upper + step * TILE_BYTES, STEP);
+        _tile_dpbusd(0, 4, 6);
+        _tile_stream_loadd(7, panel + (2 * step + 1) * TILE_BYTES, STEP);
+        _tile_dpbusd(1, 4, 7);
+        if (lower) {
             _tile_loadd(5, lower + step * TILE_BYTES, STEP);
             _tile_dpbusd(2, 5, 6);
             _tile_dpbusd(3, 5, 7);
-            fold(p, last, (int)step * share, (int)(step + 1) * share);
         }
-        _tile_stored(2, sums + TILE * PANEL, PANEL * 4);
-        _tile_stored(3, sums + TILE * PANEL + TILE, PANEL * 4);
-    } else {
-        for (int64_t step = 0; step < steps; step++) {
-            _tile_loadd(4, upper + step * TILE_BYTES, STEP);
-            _tile_loadd(6, panel + 2 * step * TILE_BYTES, STEP);
-            _tile_loadd(7, panel + (2 * step + 1) * TILE_BYTES, STEP);
-            _tile_dpbusd(0, 4, 6);
-            _tile_dpbusd(1, 4, 7);
-            fold(p, last, (int)step * share, (int)(step + 1) * share);
-        }
+        const int end = folded + share < last->rows ? folded + share : last->rows;
+        fold_rows(p, last, folded, end, zeros, is_first, is_last);
+        folded = end;
     }
     _tile_stored(0, sums, PANEL * 4);
     _tile_stored(1, sums + TILE, PANEL * 4);
+    _tile_stored(2, sums + TILE * PANEL, PANEL * 4);
+    _tile_stored(3, sums + TILE * PANEL + TILE, PANEL * 4);
+}
+
+static inline void sums_of(const struct product *p, const struct pending *last, const uint8_t *upper,
+                           const uint8_t *lower, const int8_t *panel, int64_t steps, const int32_t *start,
+                           int32_t *sums) {
+    FOR_KIND(tiles_of, p, last, upper, lower, panel, steps, start, sums)
 }
 #else
 enum { ROWS = 8 };
@@ -259,7 +283,7 @@ static inline void eight_rows(const uint8_t *tile, const int8_t *panel, int64_t 
 static inline void sums_of(const struct product *p, const struct pending *last, const uint8_t *upper,
                            const uint8_t *lower, const int8_t *panel, int64_t steps, const int32_t *start,
                            int32_t *sums) {
-    fold(p, last, 0, BLOCK);
+    fold(p, last);
     for (int half = 0; half < 2; half++)
         eight_rows(upper + half * ROWS * STEP, panel, steps, start, sums + half * ROWS * PANEL);
     for (int half = 0; lower && half < 2; half++)
@@ -273,7 +297,7 @@ static void multiply(const struct product *p, struct shape shape, int64_t row, i
     _Alignas(64) int32_t sums[2][BLOCK * PANEL];
     _Alignas(64) float total[BLOCK * PANEL];
     const int64_t tile_row = shape.steps * TILE_BYTES;
-    struct pending last = {.rows = 0, .total = total};
+    struct pending last = {.group = groups, .rows = 0, .total = total};
     int turn = 0;
     for (int64_t m = row; m < end; m += BLOCK)
         for (int64_t i = 0; i < count; i++)
@@ -287,7 +311,7 @@ static void multiply(const struct product *p, struct shape shape, int64_t row, i
                                         .rows = (int)(end - m < BLOCK ? end - m : BLOCK), .is_first = g == 0,
                                         .is_last = g == p->groups - 1, .total = total};
             }
-    fold(p, &last, 0, BLOCK);
+    fold(p, &last);
 }
 
 #if HAS_AMX
