@@ -7,10 +7,11 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from quantlab import figures
+from quantlab.app.undecided import undecided
 from quantlab.engine.bit_rules import searchable, with_bits
 from quantlab.engine.plan import plan
 from quantlab.engine.recipe import Recipe
-from quantlab.engine.scan import OPTIONS, SCENES
+from quantlab.engine.scan import OPTIONS
 from quantlab.engine.search_record import Candidate, Search
 from quantlab.errors import QuantLabError
 from quantlab.figures import sensitivity as bars
@@ -53,6 +54,8 @@ def decide_panel(session: Session) -> dict[str, Any]:
     except QuantLabError as error:
         value |= {"slider": None, "message": str(error)}
     value["message"] = value.get("message") or _message(session)
+    fresh = search is None and not value["message"] and view.shows != "differences"
+    value["undecided"] = undecided(session, timed=value["clock"] is not None) if fresh else None
     value["note"] = _note(session, search) if search is not None else ""
     value["points"] = [] if search is None else [_point(one) for one in search.distinct]
     now = None if search is None else _place(search, lab.recipe)
@@ -151,7 +154,7 @@ def _place(search: Search, recipe: Recipe) -> int | None:
 
 
 def _message(session: Session) -> str:
-    """What stands where nothing was searched yet."""
+    """What stands there while a search runs for the first time."""
     if session.results.search is not None:
         return ""
     if session.job is not None and session.job is session.searching:
@@ -159,17 +162,7 @@ def _message(session: Session) -> str:
             "The front appears here when the work is done. The bar above says how far it is and stops it;"
             " what was measured by then is kept."
         )
-    lab = session.open_lab()
-    count = len(searchable(lab.recipe, lab.structure))
-    evaluation, time = session.results.evaluation, ""
-    bits = f"{', '.join(map(str, OPTIONS[:-1]))} and {OPTIONS[-1]}"
-    if evaluation is not None and evaluation.seconds > 0:
-        number, unit = duration(len(OPTIONS) * SCENES * count * evaluation.seconds)
-        time = f", about {number} {unit}"
-    return (
-        f"A search runs each of {count} layers at {bits} bits on {SCENES} calibration scenes{time}, finds the"
-        " best bits for every size, and runs what it finds. The recipe in force stays until you load a point."
-    )
+    return ""
 
 
 def _note(session: Session, search: Search) -> str:

@@ -1,21 +1,26 @@
 """What happens when a person takes the quantized model away: a folder on this machine. It writes no tensor itself.
 
-A page gives a name, never a path: everything lands in one folder.
+A page gives a name, never a path: everything lands in one folder, a runtime's export beside the packed one.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quantlab import deploy
 from quantlab.app.changing import Message, Verb
 from quantlab.app.kept import file_name
 from quantlab.app.measure import panels
 from quantlab.app.running import follow, run_job
+from quantlab.app.status import status
 from quantlab.app.work import Emit, Parts
+from quantlab.errors import RecipeError
 from quantlab.figures.readable import short, size
+from quantlab.packed.manifest import is_packed
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session
@@ -24,6 +29,10 @@ if TYPE_CHECKING:
 
 FOLDER = "QUANTLAB_EXPORTS"
 """Variable of the environment that names the folder; without it, "exports" where the app was started."""
+STANDS = "An earlier export stands there. Overwrite replaces it once the new one is whole; another name keeps both."
+UNTICKED = (
+    "Tick the box below the name of the folder: the file is made from the nearest recipe that it holds then."
+)
 
 
 def exports() -> Path:
@@ -31,8 +40,37 @@ def exports() -> Path:
     return Path(os.environ.get(FOLDER, "exports"))
 
 
-def _packed(lab: Lab, folder: Path, job: Job) -> dict[str, str]:
-    made = lab.export(folder, job=job)
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One export.
+
+    Attributes:
+        target: A key of `TARGETS`.
+        name: Of the folder, as the page has it.
+        static: Whether a recipe that the target cannot hold gives way to the nearest that it can.
+        overwrite: Whether an earlier export may go.
+    """
+
+    target: str
+    name: str
+    static: bool = False
+    overwrite: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where it goes: what ONNX and OpenVINO make never shares a folder with anything else."""
+        name = file_name(self.name, ending="")
+        ending = "" if self.target == "packed" else f"-{self.target}"
+        return exports() / (name if name.endswith(ending) else name + ending)
+
+    @property
+    def stands(self) -> bool:
+        """Whether an earlier export is there."""
+        return is_packed(self.folder) if self.target == "packed" else deploy.stands(self.target, self.folder)
+
+
+def _packed(lab: Lab, asked: Asked, job: Job) -> dict[str, str]:
+    made = lab.export(asked.folder, overwrite=asked.overwrite, job=job)
     drift = made.drift
     about = [f"{short(made.full_bytes / made.bytes, 2)}× smaller than float32"]
     if drift is not None:
@@ -42,25 +80,32 @@ def _packed(lab: Lab, folder: Path, job: Job) -> dict[str, str]:
     return _told(made.folder, made.bytes, about, f'model = ql.load_model("{made.folder}")')
 
 
-def _deployed(target: str) -> Callable[[Lab, Path, Job], dict[str, str]]:
-    def write(lab: Lab, folder: Path, job: Job) -> dict[str, str]:
-        from quantlab.deploy import export
+def _deployed(lab: Lab, asked: Asked, job: Job) -> dict[str, str]:
+    recipe = deploy.fitted(lab.recipe, lab.structure) if asked.static else lab.recipe
+    try:
+        made = deploy.export(
+            lab, asked.target, asked.folder, recipe=recipe, overwrite=asked.overwrite, job=job
+        )
+    except RecipeError as error:
+        if asked.static or not deploy.changes(recipe, lab.structure):
+            raise
+        raise RecipeError(error.problem, place=error.place, remedy=UNTICKED) from None
+    smaller = f"{short(made.full_bytes / made.bytes, 2)}× smaller than float32"
+    off = f"off full precision by {_percent(made.rounding)}, off the simulation by {_percent(made.errors)}"
+    takes = f"takes {'×'.join(map(str, made.shape))}"
+    about = [smaller, *(["static"] if recipe != lab.recipe else []), off, takes]
+    return _told(made.paths[0], made.bytes, about, str(made.paths[0]))
 
-        made = export(lab, target, folder, job=job)
-        pictures = " × ".join(map(str, made.shape))
-        about = [
-            f"{short(made.full_bytes / made.bytes, 2)}× smaller than float32",
-            f"off what is simulated by {short(made.max_error, 2)}, takes {pictures}",
-        ]
-        return _told(made.paths[0], made.bytes, about, str(made.paths[0]))
 
-    return write
+def _percent(errors: Mapping[str, float]) -> str:
+    """The largest error of an output."""
+    return f"{short(100 * max(errors.values(), default=0.0), 2)} %"
 
 
-TARGETS: Mapping[str, Callable[[Lab, Path, Job], dict[str, str]]] = {
+TARGETS: Mapping[str, Callable[[Lab, Asked, Job], dict[str, str]]] = {
     "packed": _packed,
-    "onnx": _deployed("onnx"),
-    "openvino": _deployed("openvino"),
+    "onnx": _deployed,
+    "openvino": _deployed,
 }
 
 
@@ -69,21 +114,28 @@ def _told(path: Path, count: int, about: list[str], code: str) -> dict[str, str]
 
 
 def _export(session: Session, message: Message) -> Iterator[Parts]:
-    """Write the model as the recipe has it, after what runs."""
-    target = TARGETS.get(str(message.get("target")))
-    if session.lab is None or target is None:
+    """Write the model as the recipe has it, after what runs; of an earlier export, ask first whether it may go."""
+    target = str(message.get("target"))
+    if session.lab is None or target not in TARGETS:
         return
-    name = file_name(str(message.get("name", ""))[:80], ending="")
+    flags = {name: message.get(name) is True for name in ("static", "overwrite")}
+    asked = Asked(target, str(message.get("name", ""))[:80], **flags)
     yield from follow(session, "recipe")
     if session.job is not None:
+        return
+    session.exported = {}
+    if asked.stands and not asked.overwrite:
+        session.message = {}
+        session.exported = {"path": str(asked.folder), "about": STANDS, "target": target}
+        yield {"status": status(session), **panels(session, "recipe")}
         return
 
     def work(session: Session, emit: Emit, job: Job) -> None:
         exports().mkdir(parents=True, exist_ok=True)
-        session.exported = target(session.open_lab(), exports() / name, job)
+        session.exported = TARGETS[target](session.open_lab(), asked, job)
         emit(panels(session, "recipe"))
 
-    yield from run_job(session, work)
+    yield from run_job(session, work, first=lambda: panels(session, "recipe"))
 
 
 VERBS: dict[str, Verb] = {"export": _export}

@@ -11,6 +11,7 @@ from quantlab.app.panels import summary, to_json
 from quantlab.figures.outlier_map import TRUNK, Placed
 from quantlab.views.names import short_name
 from quantlab.views.numbers import digits
+from quantlab.views.timing import time_parts
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session
@@ -68,6 +69,9 @@ def map_panel(session: Session) -> str:
             "stream": view.streams,
             "selected": view.layer,
             "blame": blame_view(session),
+            "parts": time_parts(session.results.measurement, _parts(layers))
+            if view.color_by == "time"
+            else "",
             "message": _map_message(
                 session,
                 shown,
@@ -107,6 +111,13 @@ def _worst(
         }
         for name, value in figures.worst(shown, WORST)
     ]
+
+
+def _parts(layers: Mapping[str, Placed]) -> dict[str, str]:
+    """Layer to what the button above the map calls its part of the network."""
+    known = {stream: STREAMS["trunk"] for stream in TRUNK} | {"vit": STREAMS["vit"]}
+    known |= dict.fromkeys(HEADS, STREAMS["heads"])
+    return {name: known.get(layer.stream, "other") for name, layer in layers.items()}
 
 
 def _streams(choice: str, present: set[str]) -> set[str]:

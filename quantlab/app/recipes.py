@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.app.kept import file_name
+from quantlab.deploy import changes
 from quantlab.engine.recipe import Recipe
 from quantlab.errors import RecipeError
 from quantlab.scenes.origin import Drawn
@@ -13,6 +14,13 @@ from quantlab.views.link import link_of
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session
+    from quantlab.models.structure import Structure
+
+STATIC_HELP = (
+    "ONNX and OpenVINO hold inputs in 8 bits only, under scales that are found on the calibration scenes and then"
+    " fixed. With this the file is made from the nearest such recipe, and the recipe in force stays; without it both"
+    " refuse. Packed checkpoints hold every recipe as it is."
+)
 
 
 def recipe_panel(session: Session) -> dict[str, Any]:
@@ -39,6 +47,7 @@ def recipe_panel(session: Session) -> dict[str, Any]:
         "steps": len(lab.history),
         "exported": session.exported,
         "export_name": _export_name(session, recipe),
+        "static": _static(recipe, lab.structure),
         "profiled": session.results.profile is not None,
     }
 
@@ -47,6 +56,19 @@ def _export_name(session: Session, recipe: Recipe) -> str:
     """What a folder of the model is called, unless a person says otherwise."""
     bits = [recipe.defaults.get(name, 16) for name in ("weights", "activations")]
     return file_name(Path(session.model).stem, recipe.name, f"W{bits[0]}A{bits[1]}", ending="")
+
+
+def _static(recipe: Recipe, structure: Structure) -> dict[str, str] | None:
+    """What ONNX and OpenVINO need otherwise than the recipe has it, in words; None where they hold it as it is."""
+    changed = changes(recipe, structure)
+    if not changed:
+        return None
+    rounds = changed.keys() - {"kv_bits"}
+    bits = "8-bit " if "activations" in changed else ""
+    words = [f"one fixed {bits}scale a layer"] if rounds else []
+    words += ["keys and values not rounded"] if "kv_bits" in changed else []
+    label = "static activations" if rounds else "no rounded keys and values"
+    return {"label": label, "words": f"ONNX, OpenVINO: {', '.join(words)}", "help": STATIC_HELP}
 
 
 def _link(session: Session, recipe: Recipe, scene: str) -> tuple[str, str]:

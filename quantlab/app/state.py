@@ -65,7 +65,8 @@ class Session:
         pooling, blaming, searching: The jobs that last looked at the pool, for the layers that damage a region, and
             for the bits of every layer.
         message: What went wrong last, for the person; "" for nothing.
-        exported: Where the model was last written, what is said of it, and the code that runs it.
+        exported: Where the model was last written, what is said of it, and the code that runs it; or, with a "target",
+            where an earlier export stands, which waits for a yes.
         shown: The pairs of clouds that were prepared to be shown of late, the last one first.
     """
 

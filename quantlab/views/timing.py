@@ -47,14 +47,14 @@ def forward_tile(
     value, unit = duration(measured.seconds)
     note = "" if before is None else f"was {' '.join(duration(before.seconds))}"
     full = f"full {' '.join(duration(measured.full_seconds))}"
-    note = note or ("about " if _spread(measured) else "") + speed(measured)
+    note = note or ("≈ " if _spread(measured) else "") + speed(measured)
     found = {"value": value, "unit": unit, "note": note, "base": full}
     again = {"do": "measure", "label": "↻"}
     return tile | found | {"help": explained(measured), "ask": again}
 
 
 def speed(measured: Measurement) -> str:
-    """How it compares with full precision: "2.1x faster"."""
+    """How it compares with full precision: "2.1× faster"."""
     ratio = measured.faster
     if 1 / SAME < ratio < SAME:
         return "as fast as full"
@@ -104,6 +104,25 @@ def layer_time(measured: Measurement | None, name: str) -> str:
     by = measured.chosen.get(name)
     told = f"{short(1e3 * measured.layers[name], 2)} ms ({short(100 * share, 2)} %)"
     return f"{told} by {by}" if by else told
+
+
+def time_parts(measured: Measurement | None, part_of: Mapping[str, str]) -> str:
+    """Where a forward pass goes: "layers 57 % of 91 ms (trunk 10, heads 47), between them 43 %"; "" without one.
+
+    Args:
+        measured: Under the recipe; None: not measured.
+        part_of: Layer to the part of the network that it is in, as people call it.
+    """
+    if measured is None or not measured.layers:
+        return ""
+    parts: dict[str, float] = {}
+    for name, share in measured.shares.items():
+        part = part_of.get(name, "other")
+        parts[part] = parts.get(part, 0.0) + share
+    within = round(100 * min(1.0, sum(parts.values())))
+    told = ", ".join(f"{part} {100 * share:.0f}" for part, share in parts.items())
+    inside = f"{within} % of {' '.join(duration(measured.seconds))}{f' ({told})' if len(parts) > 1 else ''}"
+    return f"layers {inside}, between them {100 - within} %: attention, norms"
 
 
 def _off(measured: Measurement) -> str:

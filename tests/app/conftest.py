@@ -27,6 +27,7 @@ from quantlab.errors import CheckpointError, RecipeError
 from quantlab.models.prediction import Prediction
 from quantlab.models.structure import BlockInfo, BranchInfo, LayerInfo, Structure
 from quantlab.numerics.records import BIN_EDGES, Histogram
+from quantlab.packed.manifest import MANIFEST
 from quantlab.scenes.scene import Scene
 
 KINDS = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
@@ -275,9 +276,10 @@ class FakeLab:
     def measured(self, scene=0, *, recipe=None):
         return self.timed.get(recipe or self.recipe)
 
-    def export(self, folder, *, job=None):
+    def export(self, folder, *, overwrite=False, job=None):
         self._work("export", job)
-        folder.mkdir()
+        folder.mkdir(exist_ok=overwrite)
+        (folder / MANIFEST).write_text("{}")
         drift = SimpleNamespace(outputs=1e-6)
         return SimpleNamespace(folder=folder, bytes=1_000_000, full_bytes=7_000_000, drift=drift)
 

@@ -107,7 +107,12 @@ def test_before_a_search_the_tab_says_what_it_would_do_and_offers_half_the_8_bit
     slider = bench.value["slider"]
     assert slider["low"] < slider["value"] < slider["high"]
     assert slider["value"] - slider["fixed"] == (slider["high"] - slider["fixed"]) // 2
-    assert "24 layers" in bench.value["message"]
+    page = bench.value["undecided"]
+    assert "24 layers" in page["does"]
+    assert "480 passes of 41 ms" in page["takes"]
+    assert (page["sizes"][0]["bytes"], page["sizes"][-1]["bytes"]) == (slider["low"], slider["high"])
+    assert "press Measure" in page["unit"]
+    assert bench.act(do="decide", name="shows", value="differences")["decide"]["undecided"] is None
     assert bench.value["points"] == []
     assert (bench.value["clock"], bench.value["by_time"]) == (None, False)
     assert "Press Measure" in bench.value["latency"]
@@ -119,6 +124,7 @@ def test_a_search_shows_its_front_and_leaves_the_recipe_alone(tab):
     assert bench.lab.recipe == Recipe.preset("rtn")
     assert len(bench.lab.history) == 1
     value = bench.value
+    assert value["undecided"] is None
     names = [trace["name"] for trace in value["front"]["data"]]
     assert {"predicted", "run", "equal bits", "chosen"} <= set(names)
     assert "rank correlation" in value["note"]

@@ -11,6 +11,10 @@ import pytest
 
 from quantlab.app import export, memory
 from quantlab.calibration.profile_file import save_profile
+from quantlab.deploy.onnx_file import PRODUCER
+from quantlab.deploy.refusals import require_plan
+from quantlab.deploy.target import Deployed
+from quantlab.engine.plan import plan
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.session_file import from_text, to_text
 from quantlab.engine.session_record import FileNote, ModelNote, SceneNote, SessionRecord
@@ -307,12 +311,86 @@ def test_the_model_is_written_under_its_name_and_the_page_says_how_to_run_it(
     assert parts["recipe"]["export_name"] == "mini-rtn-W4A4"
 
 
-@pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "..", "", "a\0b", "C:\\evil", 7])
-def test_no_name_leaves_the_folder_of_exports(open_bench, monkeypatch, tmp_path, name):
+@pytest.fixture
+def deployed(monkeypatch, tmp_path):
+    """What a runtime's export was asked for; nothing is written but its folder."""
     monkeypatch.setenv("QUANTLAB_EXPORTS", str(tmp_path / "out"))
+    asked = []
+
+    def export(lab, target, folder, *, recipe, overwrite, job):
+        require_plan(plan(lab.structure, recipe), lab.structure, target)
+        folder.mkdir(exist_ok=overwrite)
+        path = folder / "model.onnx"
+        path.write_bytes(PRODUCER.encode())
+        asked.append((target, recipe, overwrite))
+        return Deployed((path,), 10, 40, (1, 2, 3), {"depth": 0.002}, {"depth": 0.03}, {})
+
+    monkeypatch.setattr("quantlab.deploy.export", export)
+    return asked
+
+
+def written(bench, **message):
+    """The export row of the page after a press of one of its buttons."""
+    parts = shown(bench.actions.act("page", {"do": "export", "name": "x", **message}))
+    return parts["recipe"]["exported"] if "recipe" in parts else None, parts["status"]["message"]
+
+
+def test_where_the_recipe_is_not_held_static_activations_are_offered_and_taken_for_the_file_only(
+    open_bench, deployed
+):
     bench = open_bench()
-    shown(bench.actions.act("page", {"do": "export", "target": "packed", "name": name}))
-    assert [path.parent for path in tmp_path.rglob("*") if path.is_dir()].count(tmp_path / "out") == 1
+    bench.session.show(tab="recipe")
+    offer = shown(bench.actions.act("page", {"do": "tab", "value": "recipe"}))["recipe"]["static"]
+    assert offer["label"] == "static activations"
+    assert "8-bit" in offer["words"]
+    before = bench.lab.recipe
+    told, message = written(bench, target="onnx", static=True)
+    assert message == {}
+    assert "static" in told["about"]
+    assert "off full precision by 3 %, off the simulation by 0.2 %, takes 1×2×3" in told["about"]
+    [(_, recipe, _)] = deployed
+    assert all(item.static for item in recipe.layers(bench.lab.structure).values() if item.quantized)
+    assert bench.lab.recipe == before
+    shown(bench.actions.act("page", {"do": "recipe", "text": recipe.to_yaml()}))
+    panel = shown(bench.actions.act("page", {"do": "tab", "value": "recipe"}))["recipe"]
+    assert panel["static"] is None, "nothing is offered where nothing has to change"
+
+
+def test_a_refusal_says_what_to_press_and_takes_the_place_of_an_earlier_success(open_bench, deployed):
+    bench = open_bench()
+    bench.session.show(tab="recipe")
+    assert written(bench, target="packed")[0]["code"]
+    told, message = written(bench, target="onnx", static=False)
+    assert told == {}
+    assert "cannot hold" in message["problem"]
+    assert "Tick the box" in message["remedy"]
+    assert deployed == []
+
+
+@pytest.mark.parametrize("target", ["packed", "onnx"])
+def test_an_earlier_export_is_asked_about_and_goes_only_with_a_yes(target, open_bench, deployed, tmp_path):
+    bench = open_bench()
+    bench.session.show(tab="recipe")
+    written(bench, target=target, static=True)
+    [folder] = (tmp_path / "out").iterdir()
+    bench.session.message = {"problem": "an old one"}
+    calls = bench.lab.calls.count("export") + len(deployed)
+    told, message = written(bench, target=target, static=True)
+    assert (told["path"], told["target"], message) == (str(folder), target, {})
+    assert bench.lab.calls.count("export") + len(deployed) == calls, "nothing is written before"
+    told, _ = written(bench, target=target, static=True, overwrite=True)
+    assert "target" not in told
+    assert bench.lab.calls.count("export") + len(deployed) == calls + 1
+    assert list((tmp_path / "out").iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "..", "", "a\0b", "C:\\evil", 7])
+def test_no_name_leaves_the_folder_of_exports(open_bench, deployed, tmp_path, name):
+    bench = open_bench()
+    for target in ("packed", "onnx"):
+        shown(bench.actions.act("page", {"do": "export", "target": target, "name": name, "static": True}))
+    folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    assert [path.parent for path in folders].count(tmp_path / "out") == 2, "one for each target"
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 

@@ -56,6 +56,9 @@ def test_the_map_colours_by_time_once_there_is_one(opened):
     timed = json.loads(act(opened, do="measure")["map"])
     assert timed["worst"]
     assert timed["message"] == ""
+    assert waiting["parts"] == ""
+    assert timed["parts"].startswith("layers 33 % of 41 ms (trunk 29, heads 4), between them 67 %")
+    assert json.loads(act(opened, do="color_by", value="tre")["map"])["parts"] == ""
 
 
 def test_a_measurement_that_fails_says_why_and_leaves_no_time(opened):

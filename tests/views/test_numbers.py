@@ -102,7 +102,7 @@ def test_a_machine_that_was_busy_meanwhile_is_told_of():
     busy = replace(measurement(0.04), fastest=0.03, slowest=0.09)
     tile = tiles(evaluation(), measured=(busy, None))["forward"]
     assert "passes took 30 ms to 90 ms" in tile["help"]
-    assert tile["note"] == "about 2× faster"
+    assert tile["note"] == "≈ 2× faster"
 
 
 def test_the_former_time_is_shown_after_a_change_and_what_was_timed_before_is_not_the_time_now():

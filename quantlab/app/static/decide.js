@@ -1,6 +1,7 @@
 // What fewer bits cost, and where: a budget over the front of a search, layers by sensitivity, two recipes compared.
 import { Choice, make, Segments, setText } from "./dom.js";
 import { Plot } from "./plot.js";
+import { mountUndecided } from "./undecided.js";
 
 const VIEWS = [
   { id: "front", label: "Front", help: "Size against drift: what the search found for every size" },
@@ -73,7 +74,12 @@ export function mountDecide(host, { config, send }) {
   const canvas = make("div", { class: "ql-plot", "data-testid": "front" });
   const message = make("p", { class: "ql-note", "data-testid": "decide-message" });
   const waiting = make("div", { class: "ql-pool-waiting" }, message);
-  const frame = make("div", { class: "ql-plot-frame" }, canvas, waiting);
+  const undecided = mountUndecided((bytes) => {
+    if (counted !== "MB") choose("MB");
+    range.value = bytes;
+    moved();
+  });
+  const frame = make("div", { class: "ql-plot-frame" }, canvas, waiting, undecided.element);
   const sides = comparison(look, send);
   const note = make("p", { class: "ql-quiet ql-pool-note", "data-testid": "decide-note" });
   host.append(header, budget, found, ofBits, frame, sides.element, note);
@@ -153,6 +159,7 @@ export function mountDecide(host, { config, send }) {
     if (value.options) bits.show(value.options, value.bits);
     setText(message, value.message);
     waiting.hidden = !value.message;
+    undecided.show(value.undecided);
     canvas.style.visibility = value.front || value.bars ? "visible" : "hidden";
     setText(note, value.note);
     note.hidden = !value.note;

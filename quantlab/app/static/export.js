@@ -7,8 +7,11 @@ export function mountExport(send, told) {
   const text = (kind, ending, type) => () => saveText(value[kind], `${value.stem}.${ending}`, type);
   const what = {};
   const name = make("input", { type: "text", class: "ql-export-name", maxlength: 80, spellcheck: "false", "aria-label": "Name of the folder", title: "Name of the folder it is written to" });
-  const write = (target) => () => send({ do: "export", target, name: name.value });
-  const written = wrote(told);
+  const begin = (target, more = {}) => send({ do: "export", target, name: name.value, static: !fit.element.hidden && fit.box.checked, ...more });
+  const write = (target) => () => begin(target);
+  const fit = fitting();
+  const written = wrote(told, (target) => begin(target, { overwrite: true }));
+  name.addEventListener("input", written.forget);
   let offered = "";
   const row = (name, title, ...buttons) => {
     what[name] = make("span", { class: "ql-quiet" });
@@ -30,9 +33,10 @@ export function mountExport(send, told) {
       "Model",
       name,
       button("Packed", "Write a packed checkpoint: integers as they run, which ql.load_model executes without this lab", write("packed"), "export-packed"),
-      button("ONNX", "Write an ONNX file with quantized layers; wants a static recipe of 8 bits, or rounded weights alone", write("onnx"), "export-onnx"),
-      button("OpenVINO", "Write OpenVINO IR; wants a static recipe of 8 bits, or rounded weights alone", write("openvino"), "export-openvino"),
+      button("ONNX", "Write an ONNX file with quantized layers, in a folder of its own", write("onnx"), "export-onnx"),
+      button("OpenVINO", "Write OpenVINO IR with quantized layers, in a folder of its own", write("openvino"), "export-openvino"),
     ),
+    fit.element,
     written.element,
     row("link", "Link", link),
     row(
@@ -60,6 +64,7 @@ export function mountExport(send, told) {
       setText(what.model, "in a folder");
       if (name.value === offered) name.value = next.export_name; // what a person typed stays
       offered = next.export_name;
+      fit.show(next.static);
       written.show(next.exported);
       setText(what.link, next.link ? (next.linked_scene ? "model, scene and recipe" : "model and recipe; pictures do not fit into a link") : next.link_problem);
       link.disabled = !next.link;
@@ -72,18 +77,43 @@ export function mountExport(send, told) {
   };
 }
 
-/** Where the model was written last, how large it is, and how to run it. */
-function wrote(told) {
-  let code = "";
-  const text = make("span", { class: "ql-wrote-text", "data-testid": "exported" });
-  const element = make("li", { class: "ql-wrote", hidden: true }, text, button("Copy", "Copy what runs it, or where it is", () => copy(code, "code", told), "copy-exported"));
+/** What ONNX and OpenVINO hold otherwise than the recipe has it; shown where there is something, and on until it is taken off. */
+function fitting() {
+  const box = make("input", { type: "checkbox", checked: true, "data-testid": "static" });
+  const label = make("span", {});
+  const words = make("span", { class: "ql-quiet" });
+  const element = make("li", { class: "ql-below", hidden: true }, make("label", { class: "ql-field ql-check" }, box, label, words));
   return {
     element,
+    box,
+    show(offer) {
+      element.hidden = !offer;
+      if (!offer) return;
+      setText(label, offer.label);
+      setText(words, offer.words);
+      element.title = offer.help;
+    },
+  };
+}
+
+/** One state at a time: where the model was written last and how to run it, or which earlier export would have to go. */
+function wrote(told, overwrite) {
+  let shown = {};
+  const text = make("span", { class: "ql-wrote-text", "data-testid": "exported" });
+  const again = button("Copy", "Copy what runs it, or where it is", () => copy(shown.code, "code", told), "copy-exported");
+  const replace = button("Overwrite", "Replace the earlier export", () => overwrite(shown.target), "overwrite");
+  const element = make("li", { class: "ql-below ql-wrote", hidden: true }, text, again, replace);
+  return {
+    element,
+    forget() {
+      element.hidden ||= Boolean(shown.target); // another name was chosen
+    },
     show(exported) {
+      shown = exported;
       element.hidden = !exported.path;
-      if (element.hidden) return;
-      code = exported.code;
-      text.replaceChildren(make("code", { title: exported.path }, code), make("span", { class: "ql-quiet" }, exported.about));
+      again.hidden = Boolean(exported.target);
+      replace.hidden = !exported.target;
+      text.replaceChildren(make("code", { title: exported.path }, exported.code ?? exported.path), make("span", { class: "ql-quiet" }, exported.about));
     },
   };
 }

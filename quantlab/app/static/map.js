@@ -6,6 +6,8 @@ import { byValue, finds, only } from "./finder.js";
 import { Plot } from "./plot.js";
 
 const ROW_PIXELS = 13; // at least, so that every row can have its label; a larger map scrolls
+const BETWEEN =
+  "Each layer was timed by itself, in passes of their own. What lies between layers belongs to none: attention, norms, activation functions, resampling in the heads, the copying of tensors.";
 const LISTED = 60; // layers at most, while something is searched for
 
 export function mountMap(host, { config, send }) {
@@ -19,6 +21,7 @@ export function mountMap(host, { config, send }) {
   const blame = mountBlame(send, select);
   const heading = make("span", {}, "Worst layers by ");
   const measure = make("span", { class: "ql-quiet" });
+  const parts = make("p", { class: "ql-map-parts ql-quiet", "data-testid": "parts", title: BETWEEN });
   const find = make("input", {
     type: "search",
     class: "ql-find",
@@ -51,6 +54,7 @@ export function mountMap(host, { config, send }) {
       make("div", { class: "ql-plot-frame" }, scroll),
       make("div", { class: "ql-worst-frame" }, find, make("h3", {}, heading, measure), blame.element, list, note),
     ),
+    parts,
   );
   const cursor = new MapCursor(canvas, scroll, select);
   const plot = new Plot(canvas, config, { pick: select, name: () => `map ${value?.color_by ?? ""}`, drawn: () => cursor.place() });
@@ -67,6 +71,8 @@ export function mountMap(host, { config, send }) {
     const all = suspects ? "Blame: what restoring one repairs" : ranked;
     setText(measure, suspects ? "" : value.quantities.find((item) => item.id === value.color_by)?.label);
     setText(heading, found ? `${found.length} of ${value.layers.length} layers by ` : all);
+    setText(parts, value.parts);
+    parts.hidden = !value.parts;
     setText(note, found && !found.length ? "No layer shown here is called so." : value.message);
     const key = JSON.stringify([listed, value.selected]);
     if (key !== drawn) list.replaceChildren(...listed.map((item) => worstRow(item, value.selected, select)));

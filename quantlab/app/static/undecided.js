@@ -1,0 +1,37 @@
+// What stands on the tab "Decide" before anything was searched. A size that is pressed becomes the budget.
+import { make, setText } from "./dom.js";
+
+/** The page; show(value) fills it or hides it, `choose(bytes)` is told the size that a person pressed. */
+export function mountUndecided(choose) {
+  const [lead, does, budget, unit, takes, then] = Array.from({ length: 6 }, () => make("p", {}));
+  const sizes = make("div", { class: "ql-undecided-sizes" });
+  const row = (term, ...content) => [make("dt", {}, term), make("dd", {}, ...content)];
+  lead.classList.add("ql-undecided-lead");
+  const element = make(
+    "section",
+    { class: "ql-undecided", "data-testid": "undecided" },
+    lead,
+    make(
+      "dl",
+      {},
+      ...row("search", does),
+      ...row("budget", budget, sizes, unit),
+      ...row("time", takes),
+      ...row("then", then),
+    ),
+  );
+  return {
+    element,
+    show(value) {
+      element.hidden = !value;
+      if (!value) return;
+      const texts = [[lead, value.lead], [does, value.does], [budget, value.budget], [unit, value.unit], [takes, value.takes], [then, value.then]];
+      for (const [place, text] of texts) setText(place, text);
+      sizes.replaceChildren(
+        ...value.sizes.map(({ bits, bytes }) =>
+          make("button", { type: "button", title: "Take this size as the budget", onclick: () => choose(bytes) }, `${bits} bits `, make("span", { class: "ql-quiet" }, `${(bytes / 1e6).toFixed(2)} MB`)),
+        ),
+      );
+    },
+  };
+}
