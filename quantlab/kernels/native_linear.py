@@ -7,6 +7,7 @@ they lie, in a mapped file too. Nothing is prepared but scales, and no weight is
 from __future__ import annotations
 
 import ctypes
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,10 @@ from torch import Tensor, nn
 from quantlab.errors import DeviceError
 from quantlab.kernels import native
 from quantlab.kernels.activations import DynamicActivations, StaticActivations
-from quantlab.kernels.coded import Executed, output_dtype
+from quantlab.kernels.coded import PackedLinear
 from quantlab.kernels.native_rows import TILE, Codes, NativeRounding, address, knows
 from quantlab.kernels.reference import SimulatedLinear
 from quantlab.kernels.table import KERNELS, Kernel
-from quantlab.numerics.packing import pack
 
 PANEL = 32
 """Columns of the product that are unpacked together, as in gemm.c."""
@@ -38,49 +38,43 @@ class Product(ctypes.Structure):
     )
 
 
-class NativeLinear(Executed):
-    """Both passes, and around them what C does not know: other transforms, and the low-rank branch."""
+class Grid(NamedTuple):
+    """What C reads besides the codes: of each row and group of the weight.
 
-    packed: Tensor
+    Attributes:
+        scale: float32 ``[out, groups]``.
+        zero_point: uint8 likewise; None for symmetric codes.
+        bias: float32 ``[out]`` or None.
+    """
+
     scale: Tensor
     zero_point: Tensor | None
     bias: Tensor | None
-    down: Tensor | None
-    up: Tensor | None
+
+
+class NativeLinear(PackedLinear):
+    """Both passes, and around them what C does not know: other transforms, and the low-rank branch."""
 
     def __init__(self, layer: SimulatedLinear) -> None:
-        super().__init__()
-        codes, spec, activations = stored_codes(layer), layer.spec, layer.activations
-        if (
-            codes is None
-            or spec is None
-            or not isinstance(activations, DynamicActivations | StaticActivations)
-        ):
+        activations = layer.activations
+        if not isinstance(activations, DynamicActivations | StaticActivations):
             raise TypeError(f"the native kernel refuses this layer: {refusal(layer)}")
-        self.in_features, self.out_features, self.spec = layer.in_features, layer.out_features, spec
+        super().__init__(layer)
         split = outside(layer)
         self.transforms = layer.transforms[:split]
         self.rounding = NativeRounding(activations, list(layer.transforms[split:]), layer.in_features)
-        self.register_buffer("packed", codes)
-        self.register_buffer("scale", self._grid(layer.scale, torch.float32))
-        self.register_buffer("zero_point", self._grid(layer.zero_point, torch.uint8))
-        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().float().contiguous())
-        self.register_buffer("down", layer.down)
-        self.register_buffer("up", layer.up)
 
-    def _grid(self, values: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        """Of each row and group, ``[out, groups]``."""
-        if values is None:
-            return None
-        return (
-            values.to(dtype)
-            .reshape(-1, values.shape[-1] if values.dim() > 1 else 1)
-            .expand(self.out_features, -1)
-            .contiguous()
+    def make(self) -> Grid:
+        """Scales and zero points of every row, whoever shares them."""
+        zero_point = None if self.zero_point is None else self._of_groups(self.zero_point)[..., 0]
+        return Grid(
+            self.group_scales().float().contiguous(),
+            None if zero_point is None else zero_point.to(torch.uint8).contiguous(),
+            None if self.bias is None else self.bias.detach().float().contiguous(),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., in] -> [..., out]``, in the dtype of ``x``; computed in float32 unless that is bfloat16.
+        """``[..., in] -> [..., out]``, as every packed layer.
 
         Raises:
             DeviceError: The input or the layer is not in the memory of the CPU.
@@ -92,24 +86,17 @@ class NativeLinear(Executed):
                     f"the native kernel runs on CPUs only, not on {tensor.device}",
                     remedy="Leave network and images on the CPU, or load the model again with device=...",
                 )
-        with torch.autocast("cpu", enabled=False):
-            out = self._run(x.detach())
-        return out.to(output_dtype(x)).reshape(*x.shape[:-1], self.out_features)
+        return super().forward(x)
 
-    @torch.no_grad()
-    def _run(self, x: Tensor) -> Tensor:
-        """``[..., in] -> [rows, out]``, float32 or bfloat16."""
-        dtype = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32
-        rows = x.to(dtype).reshape(-1, self.in_features)
-        for transform in self.transforms:
-            rows = transform(rows)
-        rows = rows.contiguous()
-        out = torch.empty(len(rows), self.out_features, dtype=dtype)
-        if out.numel():
-            self.multiply(self.rounding(rows), out)
-        if self.down is not None and self.up is not None:
-            out += (rows @ self.down.to(dtype)) @ self.up.to(dtype)
-        return out
+    def run(self, rows: Tensor, out: Tensor) -> None:
+        """Fill ``out``; computed in float32 unless ``rows`` are bfloat16."""
+        dtype = torch.bfloat16 if rows.dtype == torch.bfloat16 else torch.float32
+        rows = self.transform(rows.to(dtype)).contiguous()
+        product = out if out.dtype == dtype else torch.empty_like(out, dtype=dtype)
+        self.multiply(self.rounding(rows), product)
+        self.add_branch(product, rows)
+        if product is not out:
+            out.copy_(product)
 
     def absorb_gelu(self) -> bool:
         """Take the exact GELU of the input from now on, in the pass that rounds it.
@@ -125,11 +112,11 @@ class NativeLinear(Executed):
 
     def multiply(self, codes: Codes, out: Tensor) -> None:
         """Fill ``out`` ``[rows, out]``, float32 or bfloat16, contiguous."""
-        rows, columns = out.shape
+        (rows, columns), packed, grid = out.shape, self.packed.contiguous(), self.made()
         task = Product(
             *map(address, (codes.tiles, codes.scale, codes.zero)),
-            *map(address, (self.packed, self.scale, self.zero_point, self.bias, out)),
-            *(rows, columns, self.in_features, self.scale.shape[1]),
+            *map(address, (packed, *grid, out)),
+            *(rows, columns, self.in_features, grid.scale.shape[1]),
             *(self.spec.bits <= 4, out.dtype == torch.bfloat16),
         )
         call, at = native.function("product"), ctypes.byref(task)
@@ -139,20 +126,6 @@ class NativeLinear(Executed):
         else:
             done = native.share(lambda *ends: call(at, *ends, 0, columns), rows, step=2 * TILE)
         native.require_memory(min(done))
-
-    def extra_repr(self) -> str:
-        """Sizes and bits."""
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, weight={self.spec.bits} bits"
-        )
-
-
-def stored_codes(layer: SimulatedLinear) -> Tensor | None:
-    """The codes of a weight as `pack` lays them out; those that the layer keeps, where it keeps them."""
-    if layer.is_packed and layer.spec is not None:
-        return layer.packed.contiguous()
-    codes = layer.codes()
-    return None if codes is None or layer.spec is None else pack(codes, layer.spec).contiguous()
 
 
 def outside(layer: SimulatedLinear) -> int:
