@@ -73,7 +73,12 @@ def speed(
     levels: Annotated[
         str | None, typer.Option(help="Of linear, block, forward, memory; all if not said.")
     ] = None,
-    frames: Annotated[str, typer.Option(help="Pictures of a whole forward, with commas between.")] = "2,4",
+    frames: Annotated[
+        str | None,
+        typer.Option(
+            help="Pictures of a whole forward, with commas between; 2,4 if not said, 2,8,16 on a GPU."
+        ),
+    ] = None,
     threads: Annotated[str, typer.Option(help="Threads of arithmetic, likewise.")] = "1,2",
     rows: Annotated[
         str | None, typer.Option(help="Beginnings of variants' names, as W8A8,OpenVINO; all if not said.")
@@ -92,11 +97,14 @@ def speed(
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder of records and tables.")] = SPEED_RESULTS,
     depth: Annotated[int, typer.Option(min=0, max=24, hidden=True, help="Cut the network.")] = 0,
+    device: Annotated[
+        str, typer.Option(help="cpu; or cuda, where whole forwards and memory are measured.")
+    ] = "cpu",
 ) -> None:
     """Time every way to run a network against the others, and weigh it; a run that was stopped goes on where it was."""
     from quantlab.commands import speed as verb
 
     choice = verb.SpeedChoice(
-        shapes, levels, frames, threads, rows, peers, depth, out, quick, fresh, render, profile
+        shapes, levels, frames, threads, rows, peers, depth, device, out, quick, fresh, render, profile
     )
     verb.speed(choice, ["quantlab", *sys.argv[1:]])

@@ -13,20 +13,11 @@ from hypothesis import strategies as st
 from quantlab.bench.speed import run as runs
 from quantlab.bench.speed.child import Order, measure
 from quantlab.bench.speed.clock import Clock, Timing, interleave
+from quantlab.bench.speed.contenders import BEST, CONTENDERS, HALF, STOCK, STREAM, contenders, peer_of
 from quantlab.bench.speed.goals import GOALS, Ratio, outcome, verdicts
 from quantlab.bench.speed.machine import processor, slug
 from quantlab.bench.speed.markdown import document
-from quantlab.bench.speed.plan import (
-    BEST,
-    CONTENDERS,
-    HALF,
-    STOCK,
-    STREAM,
-    Group,
-    contenders,
-    groups,
-    peer_of,
-)
+from quantlab.bench.speed.plan import Group, groups
 from quantlab.bench.speed.records import Line, Record, path_of, read, write
 from quantlab.bench.speed.render import render
 from quantlab.bench.speed.run import Request

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from quantlab.bench.speed import peers
 from quantlab.bench.speed.clock import Clock
-from quantlab.bench.speed.memory import SETTINGS, read, write
+from quantlab.bench.speed.contenders import CONTENDERS, GPU_CONTENDERS, STOCK, contenders
+from quantlab.bench.speed.memory import part_of, read, write
 from quantlab.bench.speed.ours import Garage
-from quantlab.bench.speed.plan import CONTENDERS, MINI, PROFILE, SHAPES, STOCK, Group, contenders
+from quantlab.bench.speed.plan import MINI, PROFILE, SHAPES, Group
 from quantlab.bench.speed.profile import shares
 from quantlab.bench.speed.subject import Subject, random_network, released
 from quantlab.cli import cli
@@ -70,7 +71,7 @@ def test_a_kernel_that_takes_no_layer_has_its_reason(garage, monkeypatch):
 def test_a_peer_that_is_absent_says_how_to_get_it(name, monkeypatch):
     for module in ("torchao", "torchao.quantization", "onnxruntime", "openvino", "nncf"):
         monkeypatch.setitem(sys.modules, module, None)
-    contender = next(c for c in CONTENDERS if c.maker == name)
+    contender = next(c for c in (*CONTENDERS, *GPU_CONTENDERS) if c.maker == name)
     with pytest.raises(MissingLibraryError, match=r"quantlab\[bench\]"):
         peers.PEERS[name](Subject(BLOCK), contender)
 
@@ -112,7 +113,7 @@ def test_every_second_of_a_forward_belongs_to_one_part():
 
 
 def test_a_packed_network_is_written_loaded_and_run(tmp_path):
-    part = next(iter(SETTINGS))
+    part = part_of("packed W4A8 g128")
     write(part, tmp_path / "model", SHAPES["mini"].config)
     facts = read(tmp_path / "model", part, "mini", 2)
     assert 0 < facts["weights_bytes"] < 4 * 7.8e6 / 4

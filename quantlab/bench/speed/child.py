@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.bench.speed.clock import Clock, Run, Timing, interleave
+from quantlab.bench.speed.contenders import Contender, contenders, peer_of
 from quantlab.bench.speed.machine import made
-from quantlab.bench.speed.plan import PROFILE, Contender, Group, contenders, peer_of
+from quantlab.bench.speed.plan import PROFILE, Group
 from quantlab.bench.speed.records import Line, Record, digest, write
 from quantlab.errors import QuantLabError
 
@@ -98,7 +99,9 @@ def measure(order: Order, make: Maker, *, clock: Clock | None = None) -> Record:
     timed = interleave(runs, seconds=order.seconds, warm=order.group.level != "forward", clock=clock)
     timed |= {name: Timing(reason=reason) for name, reason in reasons.items()}
     lines = _lines(order.contenders, timed, facts)
-    return Record(order.group, order.digest, lines, made(order.command, order.group.threads))
+    return Record(
+        order.group, order.digest, lines, made(order.command, order.group.threads, order.group.device)
+    )
 
 
 def _lines(
@@ -125,6 +128,7 @@ def _measured(order: Order, garage: Garage | None) -> Garage | None:
         return None
     import torch
 
+    from quantlab.bench.speed.gpu import clock_of
     from quantlab.bench.speed.ours import Garage
     from quantlab.bench.speed.subject import Subject
 
@@ -141,7 +145,7 @@ def _measured(order: Order, garage: Garage | None) -> Garage | None:
 
         write(profiled(order, garage), order.path)
     else:
-        write(measure(order, garage.make), order.path)
+        write(measure(order, garage.make, clock=clock_of(order.group.device)), order.path)
     return garage
 
 

@@ -37,6 +37,14 @@ class Timing:
         samples = self.wall if wall else self.cpu
         return statistics.median(samples) if samples else None
 
+    def spread(self, *, wall: bool = False) -> float:
+        """How far apart the rounds are: half of what lies between their quartiles, as a share of the median."""
+        samples = self.wall if wall else self.cpu
+        if len(samples) < 2:
+            return 0.0
+        low, middle, high = statistics.quantiles(samples, n=4, method="inclusive")
+        return (high - low) / 2 / middle if middle > 0 else 0.0
+
     def faster_than(self, other: Timing, *, wall: bool = False) -> float | None:
         """How many times faster this is than ``other``; None where either was not measured."""
         mine, theirs = (self.wall, other.wall) if wall else (self.cpu, other.cpu)

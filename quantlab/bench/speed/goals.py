@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from quantlab.bench.speed.plan import BEST, HALF, ROTATED, STOCK, STREAM
+from quantlab.bench.speed.contenders import BEST, HALF, ROTATED, STOCK, STREAM
+from quantlab.bench.speed.plan import CPU
 from quantlab.bench.speed.records import Record
 
 SHAPES = "vggt-1b"
@@ -21,7 +22,7 @@ class Verdict:
 
     Attributes:
         goal: For a person.
-        threads: Of the measurement; None where they do not matter.
+        threads: Of the measurement; None where they do not matter, as on a GPU.
         measured: Text; a dash where nothing was.
         outcome: "met", "missed by 12 %", or why nothing was measured.
     """
@@ -51,12 +52,13 @@ class Ratio:
 
     def _verdict(self, record: Record) -> Verdict:
         mine, theirs = fastest(record, self.ours), fastest(record, self.others)
+        threads = record.group.threads if record.group.device == CPU else None
         value = record.speedup(mine, theirs) if mine and theirs else None
         if value is None:
             absent = self.ours if not mine else self.others
-            return Verdict(self.text, record.group.threads, "–", f"nothing measured of {', '.join(absent)}")
+            return Verdict(self.text, threads, "–", f"nothing measured of {', '.join(absent)}")
         shown = f"{value:.2f}x ({mine} over {theirs})"
-        return Verdict(self.text, record.group.threads, shown, outcome(value / self.least))
+        return Verdict(self.text, threads, shown, outcome(value / self.least))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,13 @@ class Most:
             return [Verdict(self.text, None, "–", line.timing.reason if line is not None else "not measured")]
         value = float(line.facts[self.fact])
         value = value / float(line.facts[self.share_of]) if self.share_of else value / self.unit
-        return [Verdict(self.text, None, f"{value:.3g}", outcome(self.most / value if value > 0 else 1.0))]
+        shown = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+        return [Verdict(self.text, None, shown, outcome(self.most / value if value > 0 else 1.0))]
 
 
 def fastest(record: Record, names: Sequence[str]) -> str:
     """The one that took the least time; empty where none was measured."""
-    wall = record.group.threads > 1
+    wall = record.group.wall
     seconds = {
         name: taken
         for name in names
@@ -142,9 +145,27 @@ GOALS: tuple[Ratio | Most, ...] = (
         share_of="disk_bytes",
     ),
 )
+GPU_PACKED = "packed W4A16 g128"
+GPU_GOALS: tuple[Ratio | Most, ...] = (
+    *(
+        Ratio(
+            f"W8A8 by fp8 or int8, whole forward, {frames} frames: faster than {what}",
+            "forward",
+            frames,
+            (f"W8A8 fp8{STREAM}", f"W8A8 int_mm{STREAM}"),
+            (other,),
+            1.0,
+        )
+        for frames in (8, 16)
+        for other, what in ((HALF, "bfloat16 with FlashAttention"), (BEST, "the best bfloat16"))
+    ),
+    Most("W4 whole model with tracker on disk: at most 680 MB", GPU_PACKED, "disk_bytes", 680),
+    Most("W4 whole model with tracker on the GPU: at most 680 MB", GPU_PACKED, "weights_bytes", 680),
+)
 
 
 def verdicts(records: Sequence[Record]) -> list[Verdict]:
-    """Every goal, where the released sizes were measured whole."""
+    """Every goal of the device, where the released sizes were measured whole."""
     whole = [record for record in records if record.group.shapes == SHAPES and not record.group.depth]
-    return [verdict for goal in GOALS for verdict in goal.verdicts(whole)] if whole else []
+    goals = GOALS if all(record.group.device == CPU for record in whole) else GPU_GOALS
+    return [verdict for goal in goals for verdict in goal.verdicts(whole)] if whole else []

@@ -1,4 +1,4 @@
-"""What a speed was measured on: processor, its instructions, cores, versions. It measures nothing."""
+"""What a speed was measured on: processor or GPU, what it can do, cores, versions. It measures nothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from quantlab import __version__
+from quantlab.bench.speed.plan import CPU
 
 CPUINFO = Path("/proc/cpuinfo")
+DRIVER = Path("/proc/driver/nvidia/version")
 FLAGS = {
     "amx_int8": "AMX int8",
     "amx_bf16": "AMX bfloat16",
@@ -44,14 +46,46 @@ def processor(text: str | None = None) -> dict[str, Any]:
     }
 
 
+def graphics(text: str | None = None) -> dict[str, Any]:
+    """The same of the GPU that torch takes: capability, driver, CUDA; from the driver's own text about itself.
+
+    Without an NVIDIA driver that tells, its version is left out.
+    """
+    import torch
+
+    if text is None:
+        text = DRIVER.read_text(encoding="utf-8", errors="replace") if DRIVER.exists() else ""
+    found = torch.cuda.get_device_properties(0)
+    driver = re.search(r"^NVRM version:.*?(\d+\.[\d.]+)", text, re.MULTILINE)
+    about = [f"compute capability {found.major}.{found.minor}"]
+    about += [f"driver {driver[1]}"] if driver else []
+    about += [f"CUDA {torch.version.cuda}"] if torch.version.cuda else []
+    return {"processor": found.name, "instructions": about, "gpu": True, "host": processor()["processor"]}
+
+
+def described(device: str) -> dict[str, Any]:
+    """What does the work: the processor, or the GPU."""
+    return processor() if device == CPU else graphics()
+
+
+def native_lack() -> str:
+    """What our own C code lacks of what this machine could run, in a word; empty where nothing."""
+    from quantlab.kernels import native
+
+    return "absent" if native.library() is None else os.environ.get(native.SWITCH, "")
+
+
 def slug(machine: Mapping[str, Any]) -> str:
-    """A machine's name as a file name: its processor, and the widest instructions it multiplies integers with."""
+    """A machine's name as a file name: its processor, and the widest instructions it multiplies integers with.
+
+    A GPU's has all that is told of it: capability, driver and CUDA.
+    """
     named = re.sub(r"\((?:R|TM)\)|\bCPU\b|\bprocessor\b", " ", str(machine["processor"]), flags=re.IGNORECASE)
-    parts = [named, *machine["instructions"][:1]]
+    parts = [named, *(machine["instructions"] if "gpu" in machine else machine["instructions"][:1])]
     return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-") or "machine"
 
 
-def made(command: str, threads: int) -> dict[str, Any]:
+def made(command: str, threads: int, device: str = CPU) -> dict[str, Any]:
     """When, on what, with what and by which command something is measured now."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -62,7 +96,7 @@ def made(command: str, threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.system(),
         "versions": {"quantlab": __version__, **versions()},
-        **processor(),
+        **described(device),
     }
 
 

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from quantlab.bench.speed.clock import Timing
+from quantlab.bench.speed.contenders import BEST, HALF, STOCK, offered
 from quantlab.bench.speed.goals import verdicts
-from quantlab.bench.speed.plan import BEST, CONTENDERS, HALF, LEVELS, PROFILE, STOCK
+from quantlab.bench.speed.plan import CPU, LEVELS, PROFILE
 from quantlab.bench.speed.records import Line, Record
 
 DASH = "–"
 BASES = {STOCK: "× float32", HALF: "× bfloat16", BEST: "× best"}
 HOW = """Variants were run by turns in one process; milliseconds are medians, of processor time on one thread and on the
 wall on several; a ratio is the median over rounds of the ratio within a round, so that what else the machine did
-cancels. Random weights: they decide no speed. *(bfloat16)*: computed in bfloat16 between the layers as well."""
+cancels. Random weights: they decide no speed. *(bfloat16)*: computed in bfloat16 between the layers as well. *±*:
+half of what lies between the quartiles of the rounds, where that is 10 % and more."""
+HOW_GPU = """Variants were run by turns in one process; milliseconds are medians on the wall, the GPU waited for before
+and after; a ratio is the median over rounds of the ratio within a round. Random weights: they decide no speed.
+*(bfloat16)*: computed in bfloat16 between the layers as well. *Working*: the most that a forward held on the GPU
+beside what lay there before, as 10^6 bytes. *±*: half of what lies between the quartiles of the rounds, where that
+is 10 % and more."""
+NOTABLE = 0.1
+"""The least spread that is shown."""
 MEMORY = """Bytes as 10^6; loading from the page cache; each row in processes of its own. *Anonymous* is what loading
 adds over a process that has only imported; *peak* is the most the process ever held (VmHWM), mapped files and
 libraries included."""
-
+MEMORY_GPU = """Bytes as 10^6; each row in processes of its own. *In memory* is what lies on the GPU when a forward is
+over, *peak* the most that lay there; *anonymous* and *import alone* are of the process beside it."""
 PARTS = """CPU seconds of one forward, by what ran. Attention has its rotary position but not its linears and norms;
 rounding that a product does itself counts as linears; heads are whole. What heads and attention take, no rounding
 of linears makes faster."""
@@ -25,11 +37,13 @@ of linears makes faster."""
 
 def document(records: Sequence[Record]) -> str:
     """The whole document of one machine."""
-    parts = ["# Speed and memory", *_machine(records), HOW, *_goals(records)]
+    how = HOW_GPU if any(record.group.device != CPU for record in records) else HOW
+    parts = ["# Speed and memory", *_machine(records), how, *_goals(records)]
     show = {"forward": _speeds, PROFILE: _profiles} | dict.fromkeys(LEVELS, _speeds) | {"memory": _memory}
     for level, shown in show.items():
         parts += shown([record for record in records if record.group.level == level])
-    notes = [f"* {c.name}: {c.help}." for c in CONTENDERS if c.help and _took_part(c.name, records)]
+    named = {c.name: c.help for record in records for c in offered(record.group.device) if c.help}
+    notes = [f"* {name}: {text}." for name, text in named.items() if _took_part(name, records)]
     return "\n\n".join([*parts, "## Who is who", "\n".join(notes)]) + "\n"
 
 
@@ -39,8 +53,8 @@ def _machine(records: Sequence[Record]) -> list[str]:
     dates = sorted(str(entry["date"])[:10] for entry in made)
     span = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     machines = _common(
-        f"{entry['processor']} ({', '.join(entry['instructions']) or 'no wide instructions'}), {entry['cores']} cores,"
-        f" Python {entry['python']}"
+        f"{entry['processor']} ({', '.join(entry['instructions']) or 'no wide instructions'}),"
+        f" {entry['cores']} cores{_host(entry)}, Python {entry['python']}"
         for entry in made
     )
     versions = _common(", ".join(f"{name} {v}" for name, v in entry["versions"].items()) for entry in made)
@@ -48,6 +62,11 @@ def _machine(records: Sequence[Record]) -> list[str]:
     load = f" Load of the machine at the ends of groups: {loads[0]:g} to {loads[-1]:g}." if loads else ""
     commands = "\n".join(f"    {command}" for command in _common(str(entry["command"]) for entry in made))
     return [f"Measured on {span}: {'; '.join(machines)}. {'; '.join(versions)}.{load}", commands]
+
+
+def _host(entry: Mapping[str, Any]) -> str:
+    """Whose cores those are, where a GPU stands in the processor's place."""
+    return f" of {entry['host']}" if "host" in entry else ""
 
 
 def _goals(records: Sequence[Record]) -> list[str]:
@@ -81,8 +100,7 @@ def _speed_table(records: Sequence[Record]) -> str:
     names = dict.fromkeys(line.name for record in records for line in record.lines)
     head = ["variant"]
     for record in records:
-        unit = "CPU ms" if record.group.threads == 1 else "ms"
-        head += [f"{record.group.threads} thr., {unit}", *_bases(record).values()]
+        head += [_unit(record), *_bases(record).values(), *_more(record)]
     lines = [[*head, "executed by"]]
     for name in names:
         cells = [cell for record in records for cell in _cells(record, name)]
@@ -92,15 +110,40 @@ def _speed_table(records: Sequence[Record]) -> str:
     return table(lines)
 
 
+def _unit(record: Record) -> str:
+    group = record.group
+    if group.device != CPU:
+        return "ms"
+    return f"{group.threads} thr., {'ms' if group.wall else 'CPU ms'}"
+
+
+def _more(record: Record) -> list[str]:
+    """Heads of further columns, of the memory of a GPU."""
+    return [] if record.group.device == CPU else ["working, MB"]
+
+
 def _bases(record: Record) -> dict[str, str]:
     return {name: text for name, text in BASES.items() if record.line(name) is not None}
 
 
 def _cells(record: Record, name: str) -> list[str]:
     line = record.line(name)
-    seconds = None if line is None else line.timing.seconds(wall=record.group.threads > 1)
+    timing, facts = (None, {}) if line is None else (line.timing, line.facts)
     ratios = [record.speedup(name, base) for base in _bases(record)]
-    return [milliseconds(seconds), *(DASH if ratio is None else f"{ratio:.2f}" for ratio in ratios)]
+    worked = facts.get("working_bytes")
+    return [
+        _time(timing, wall=record.group.wall),
+        *(DASH if ratio is None else f"{ratio:.2f}" for ratio in ratios),
+        *(DASH if worked is None else _megabytes(worked) for _ in _more(record)),
+    ]
+
+
+def _time(timing: Timing | None, *, wall: bool) -> str:
+    """Milliseconds, and how far the rounds lie apart where that is notable."""
+    if timing is None:
+        return DASH
+    spread = timing.spread(wall=wall)
+    return milliseconds(timing.seconds(wall=wall)) + (f" ±{100 * spread:.0f} %" if spread >= NOTABLE else "")
 
 
 def _executed(line: Line) -> str:
@@ -108,6 +151,7 @@ def _executed(line: Line) -> str:
     parts = [kernel if len(kernels) == 1 else f"{kernel} × {count}" for kernel, count in kernels.items()]
     attention = line.facts.get("attention")
     parts += [f"{attention} attention"] if attention and attention != "torch" else []
+    parts += [f"{name} × {count}" for name, count in line.facts.get("attentions", {}).items()]
     parts += [str(line.facts["arithmetic"])] if "arithmetic" in line.facts else []
     return escaped(", ".join(parts)) or DASH
 
@@ -135,8 +179,11 @@ def _memory(records: Sequence[Record]) -> list[str]:
                 more = [_megabytes(facts[f"{name}_bytes"]) for name in ("anonymous", "peak", "imported")]
                 load, forward = f"{facts['load_seconds']:.2f}", f"{facts['forward_seconds']:.1f}"
                 lines.append([line.name, *sizes, load, *more, forward])
-        title = f"## Memory, 2 frames, {record.group.threads} threads, with tracker ({record.group.shapes})"
-        parts += [title, MEMORY, table(lines), *_reasons([record])]
+        where, how = f"{record.group.threads} threads", MEMORY
+        if record.group.device != CPU:
+            where, how = record.group.device, MEMORY_GPU
+        title = f"## Memory, 2 frames, {where}, with tracker ({record.group.shapes})"
+        parts += [title, how, table(lines), *_reasons([record])]
     return parts
 
 

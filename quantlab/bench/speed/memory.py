@@ -1,6 +1,6 @@
 """Memory of a released-size network, each way in a fresh process: on disk, loaded, and in a forward of real pictures.
 
-python -m quantlab.bench.speed.memory write|read PART FOLDER SHAPES DEPTH FRAMES THREADS
+python -m quantlab.bench.speed.memory write|read PART FOLDER SHAPES DEPTH FRAMES THREADS DEVICE
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.bench.speed.clock import Timing
+from quantlab.bench.speed.contenders import Contender, offered
 from quantlab.bench.speed.machine import made
-from quantlab.bench.speed.plan import G128, SHAPES, W4A8, Group
+from quantlab.bench.speed.plan import CPU, SHAPES, Group
 from quantlab.bench.speed.records import Line, Record
 from quantlab.errors import DeviceError
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 STATUS = Path("/proc/self/status")
 PAGES = 1 << 24
-SETTINGS: Mapping[str, Mapping[str, Any]] = {"packed W4A8 g128": G128, "packed W4A8": W4A8}
 FLOAT = "float32"
 
 
@@ -42,7 +41,9 @@ def measure_memory(order: Order) -> Record:
             reason = str(error)
         timing = Timing((facts["forward_cpu_seconds"],), (facts["forward_seconds"],)) if facts else Timing()
         lines.append(Line(contender.name, timing if facts else Timing(reason=reason), facts))
-    return Record(order.group, order.digest, tuple(lines), made(order.command, order.group.threads))
+    return Record(
+        order.group, order.digest, tuple(lines), made(order.command, order.group.threads, order.group.device)
+    )
 
 
 def _measured(part: str, group: Group) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def _another(verb: str, part: str, folder: str, group: Group) -> str:
     Raises:
         DeviceError: It failed; says how.
     """
-    sizes = (group.shapes, str(group.depth), str(group.size), str(group.threads))
+    sizes = map(str, (group.shapes, group.depth, group.size, group.threads, group.device))
     command = [sys.executable, "-m", "quantlab.bench.speed.memory", verb, part, folder, *sizes]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this very program
     if done.returncode:
@@ -75,14 +76,19 @@ def _another(verb: str, part: str, folder: str, group: Group) -> str:
     return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
 
 
-def write(part: str, folder: Path, config: Mapping[str, Any]) -> None:
+def part_of(name: str, device: str = CPU) -> Contender:
+    """The contender that a process is told the name of."""
+    return next(contender for contender in offered(device) if contender.name == name)
+
+
+def write(part: Contender, folder: Path, config: Mapping[str, Any]) -> None:
     """Write a checkpoint with random weights; no more than a layer of it is ever in float32 and in memory."""
-    if part == FLOAT:
+    if part.name == FLOAT:
         _write_float(folder, config)
         return
     from quantlab.packed.write import Source, write_packed
 
-    network, recipe = _packed_network(config, SETTINGS[part])
+    network, recipe = _packed_network(config, part.settings)
     about = {
         "model": {"name": "random", "kind": "vggt", "sha256": "", "planted": False},
         "recipe": recipe,
@@ -143,22 +149,27 @@ def _packed_network(
     return network, recipe.to_dict()
 
 
-def read(path: Path, part: str, shapes: str, frames: int) -> dict[str, Any]:
+def read(path: Path, part: Contender, shapes: str, frames: int, device: str = CPU) -> dict[str, Any]:
     """Load a checkpoint and run it, and tell what that took of time and memory, in seconds and bytes."""
     import torch
 
     import quantlab.kernels.choose
     import quantlab.packed.load  # noqa: F401 -- what has only imported is the zero
+    from quantlab.bench.speed.gpu import clock_of
     from quantlab.packed.load import load_model
 
-    before, begun = _resident(), time.perf_counter()
-    model = load_model(next(path.iterdir())) if part == FLOAT else load_model(path, compute="bfloat16")
-    seconds, loaded = time.perf_counter() - begun, _resident()
-    picture = torch.rand(1, frames, 3, *SHAPES[shapes].picture)
-    wall, cpu = time.perf_counter(), time.process_time()
+    clock = clock_of(device)
+    before, begun = _resident(), clock.wall()
+    if part.name == FLOAT:
+        model = load_model(next(path.iterdir()), device=device)
+    else:
+        model = load_model(path, device=device, kernel=part.kernel, compute=part.compute)
+    seconds, loaded = clock.wall() - begun, _resident()
+    picture = torch.rand(1, frames, 3, *SHAPES[shapes].picture).to(device)
+    wall, cpu = clock.wall(), clock.cpu()
     model.run(picture)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return {
+    wall, cpu = clock.wall() - wall, clock.cpu() - cpu
+    found = {
         "weights_bytes": sum(tensor.nbytes for tensor in _tensors(model.network)),
         "load_seconds": round(seconds, 3),
         "anonymous_bytes": loaded["RssAnon"] - before["RssAnon"],
@@ -169,6 +180,15 @@ def read(path: Path, part: str, shapes: str, frames: int) -> dict[str, Any]:
         "forward_cpu_seconds": cpu,
         "kernels": dict(model.execution.kernels) if hasattr(model, "execution") else {},
     }
+    return found if device == CPU else found | _on_gpu(picture.nbytes)
+
+
+def _on_gpu(pictures: int) -> dict[str, int]:
+    """What lies on the GPU when a forward is over, the pictures apart, and the most that lay there."""
+    import torch
+
+    weights, peak = torch.cuda.memory_allocated() - pictures, torch.cuda.max_memory_allocated()
+    return {"weights_bytes": weights, "peak_bytes": peak}
 
 
 def _tensors(network: nn.Module) -> Iterator[Tensor]:
@@ -194,18 +214,18 @@ def _resident() -> dict[str, int]:
 
 def main(arguments: list[str]) -> None:
     """One step, as `_another` asks for it."""
-    verb, part, folder, shapes, depth, frames, threads = arguments
+    verb, name, folder, shapes, depth, frames, threads, device = arguments
     import torch
 
     from quantlab.bench.speed.subject import released
 
     torch.set_num_threads(int(threads))
-    path = Path(folder) / "model"
+    path, part = Path(folder) / "model", part_of(name, device)
     if verb == "write":
         config = SHAPES[shapes].config
         write(part, path, released(int(depth), track=True) if config is None else config)
     else:
-        print(json.dumps(read(path, part, shapes, int(frames))))  # noqa: T201 -- the answer
+        print(json.dumps(read(path, part, shapes, int(frames), device)))  # noqa: T201 -- the answer
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from quantlab.bench.speed.clock import Run
+from quantlab.bench.speed.contenders import FLASH, Contender
+from quantlab.bench.speed.gpu import attentions, flash_first, working_bytes
 from quantlab.bench.speed.peers import PEERS
-from quantlab.bench.speed.plan import Contender
+from quantlab.bench.speed.plan import CPU
 from quantlab.bench.speed.subject import RotaryBlock, Subject
 from quantlab.calibration.layer_data import LayerData
 from quantlab.engine.build import build_layer
@@ -57,6 +59,11 @@ class Garage:
             QuantLabError: This machine, or this kernel, cannot do it.
         """
         self._tell(f"  making {contender.name}")
+        run, facts = self._made(contender)
+        run = flash_first(run) if contender.attention == FLASH else run
+        return (run, facts) if self.subject.group.device == CPU else (run, facts | on_gpu(run))
+
+    def _made(self, contender: Contender) -> tuple[Run, Facts]:
         if contender.maker == "stock":
             return self._stock(contender), {}
         if contender.maker in PEERS:
@@ -159,8 +166,14 @@ def _lower_block(network: nn.Module) -> None:
             module.gamma = nn.Parameter(module.gamma.detach().bfloat16(), requires_grad=False)
 
 
+def on_gpu(run: Run) -> Facts:
+    """What is to be told of a run on a GPU: torch's attentions that it called, and the memory it worked in."""
+    return {"attentions": attentions(run), "working_bytes": working_bytes(run)}
+
+
 def seen(layer: nn.Module) -> LayerData:
     """What calibration might have seen at the input of a layer."""
-    width = int(layer.weight.shape[1])  # type: ignore[index]
-    rows = torch.randn(ROWS, width, generator=torch.Generator().manual_seed(width))
+    weight = layer.get_parameter("weight")
+    width = int(weight.shape[1])
+    rows = torch.randn(ROWS, width, generator=torch.Generator().manual_seed(width)).to(weight.device)
     return LayerData(rows, rows.abs().amax(0), np.zeros(ROWS, np.uint8))

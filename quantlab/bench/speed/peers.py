@@ -20,9 +20,10 @@ from typing import Any
 import torch
 
 from quantlab.bench.speed.clock import Run
-from quantlab.bench.speed.plan import Contender
+from quantlab.bench.speed.contenders import Contender
 from quantlab.bench.speed.subject import Subject
 from quantlab.errors import MissingLibraryError
+from quantlab.kernels.compute import lower
 
 Facts = dict[str, Any]
 Peer = Callable[[Subject, Contender], tuple[Run, Facts]]
@@ -70,6 +71,39 @@ def torchao_compiled(subject: Subject, contender: Contender) -> tuple[Run, Facts
     torch._dynamo.reset()  # noqa: SLF001 - its own way to forget what others compiled
     compiled = torch.compile(run)
     return call, {}
+
+
+def torchao_int8(subject: Subject, _: Contender) -> tuple[Run, Facts]:
+    """Dynamic W8A8, per token and per channel, on a GPU, eager."""
+    return _by_torchao(subject, library("torchao.quantization").Int8DynamicActivationInt8WeightConfig())
+
+
+def torchao_float8(subject: Subject, _: Contender) -> tuple[Run, Facts]:
+    """Likewise, of 8-bit floating point."""
+    quantization = library("torchao.quantization")
+    rows = quantization.PerRow()
+    return _by_torchao(subject, quantization.Float8DynamicActivationFloat8WeightConfig(granularity=rows))
+
+
+def torchao_int4(subject: Subject, _: Contender) -> tuple[Run, Facts]:
+    """4-bit weights, a scale for every 128 columns, in the layout of torch's own product."""
+    config = library("torchao.quantization").Int4WeightOnlyConfig
+    return _by_torchao(subject, config(group_size=GROUP, int4_packing_format="tile_packed_to_4d"))
+
+
+def _by_torchao(subject: Subject, config: Any) -> tuple[Run, Facts]:
+    """A whole network in bfloat16, of whose Linears those are quantized that are in bfloat16 and of fitting widths."""
+
+    def fits(module: torch.nn.Module, _: str) -> bool:
+        if not isinstance(module, torch.nn.Linear) or module.weight.dtype != torch.bfloat16:
+            return False
+        return all(size % GROUP == 0 for size in module.weight.shape)
+
+    network = copy.deepcopy(subject.module)
+    lower(network, "bfloat16")
+    with torch.no_grad(), quiet():
+        library("torchao.quantization").quantize_(network, config, filter_fn=fits)
+    return subject.run(network), {}
 
 
 def onnxruntime(subject: Subject, _: Contender) -> tuple[Run, Facts]:
@@ -129,6 +163,9 @@ def openvino_int4(subject: Subject, _: Contender) -> tuple[Run, Facts]:
 PEERS: Mapping[str, Peer] = {
     "torchao": torchao,
     "torchao_compiled": torchao_compiled,
+    "torchao_int8": torchao_int8,
+    "torchao_float8": torchao_float8,
+    "torchao_int4": torchao_int4,
     "onnxruntime": onnxruntime,
     "openvino_static": openvino_static,
     "openvino_int8": openvino_int8,

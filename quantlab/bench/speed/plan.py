@@ -1,9 +1,9 @@
-"""What the speed bench measures: sizes, groups timed together, and contenders. Data only; it loads no torch."""
+"""What the speed bench measures: sizes, and groups timed together. Data only; it loads no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from quantlab.errors import RecipeError
@@ -13,6 +13,9 @@ FORMAT = 1
 LEVELS = ("forward", "memory", "block", "linear")
 """What decides first: a run may be stopped."""
 PROFILE = "profile"
+CPU, GPU = "cpu", "cuda"
+DEVICES: Mapping[str, tuple[str, ...]] = {CPU: (*LEVELS, PROFILE), GPU: ("forward", "memory")}
+"""What is measured where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class Group:
         size: Tokens of a linear or block; frames of a whole forward.
         threads: Of arithmetic.
         depth: Blocks that are left of each kind in a whole network; 0: all.
+        device: Key of `DEVICES`.
     """
 
     shapes: str
@@ -77,176 +81,63 @@ class Group:
     size: int
     threads: int
     depth: int = 0
+    device: str = CPU
 
     @property
     def key(self) -> str:
         """Its name, and that of its file."""
         cut = f"-depth{self.depth}" if self.depth else ""
-        return f"{self.shapes}{cut}-{self.level}-{self.part}-{self.size}-t{self.threads}"
+        where = f"t{self.threads}" if self.device == CPU else self.device
+        return f"{self.shapes}{cut}-{self.level}-{self.part}-{self.size}-{where}"
 
     @property
     def whole(self) -> bool:
         """Whether a whole network is run."""
         return self.level in ("forward", PROFILE)
 
+    @property
+    def wall(self) -> bool:
+        """Whether the clock on the wall counts: several threads, or a GPU, take no processor time that tells."""
+        return self.threads > 1 or self.device != CPU
+
+    def to_dict(self) -> dict[str, Any]:
+        """What decides what is measured."""
+        found = asdict(self)
+        return found if self.device != CPU else {k: v for k, v in found.items() if k != "device"}
+
     def __str__(self) -> str:
         unit = "tokens" if self.level in ("linear", "block") else "frames"
         what = self.part if self.part == self.level else f"{self.level} {self.part}"
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{what}, {self.size} {unit}, {threads}"
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A way to compute the same thing.
-
-    Attributes:
-        name: In tables and on the command line.
-        maker: "stock", "best", "quantized", or a key of `quantlab.bench.speed.peers.PEERS`.
-        levels: Where it takes part.
-        settings: Of a quantized one: those of a recipe's layers.
-        kernel: Likewise; one of `quantlab.kernels.table.KERNELS`, or "auto".
-        attention: "auto", or one of `quantlab.kernels.attention.ATTENTIONS`.
-        compute: "float32" or "bfloat16": the arithmetic between the layers.
-        largest: Tokens of a linear or block, or frames, up to which it takes part; 0: any. The whole table is to take
-            half an hour.
-        help: What a reader must know.
-    """
-
-    name: str
-    maker: str
-    levels: tuple[str, ...]
-    help: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    kernel: str = "auto"
-    attention: str = "auto"
-    compute: str = "float32"
-    largest: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """What decides what is measured."""
-        return asdict(self)
-
-
-EVERY = ("linear", "block", "forward")
-SMALL = ("linear", "block")
-ABOVE = ("block", "forward")
-MEMORY = ("memory",)
-STREAM = " (bfloat16)"
-"""Ends the names of variants that compute in bfloat16 between the layers as well."""
-STOCK, HALF, BEST = "float32", "bfloat16", "bfloat16 best"
-W8A8: Mapping[str, Any] = {"weights": 8, "activations": 8}
-W4A8: Mapping[str, Any] = {"weights": 4, "activations": 8}
-G128: Mapping[str, Any] = {**W4A8, "weight_granularity": "group", "group_size": 0}
-STATIC: Mapping[str, Any] = {**W8A8, "activation_mode": "static", "activation_granularity": "tensor"}
-MIXED: Mapping[str, Any] = {**W8A8, "rotation": "hadamard", "smoothing": 0.5}
-ROTATED = "rotated and smoothed"
-
-
-def _ours(
-    name: str, settings: Mapping[str, Any], levels: tuple[str, ...], **more: Any
-) -> Iterable[Contender]:
-    """With a float32 residual stream, and with one in bfloat16, which alone runs whole networks (but for one)."""
-    help_ = more.pop("help", "")
-    small = levels if name == "W8A8" else tuple(level for level in levels if level in SMALL)
-    yield Contender(name, "quantized", small, help_, settings, **more)
-    yield Contender(f"{name}{STREAM}", "quantized", levels, "", settings, compute=HALF, **more)
-
-
-CONTENDERS: tuple[Contender, ...] = (
-    Contender(STOCK, "stock", (*EVERY, *MEMORY), "torch as it is"),
-    Contender(
-        HALF, "stock", EVERY, "the published mixed precision, matrices stored in bfloat16", compute=HALF
-    ),
-    Contender(BEST, "best", ABOVE, "bfloat16 throughout, with the fastest attention", compute=HALF),
-    *_ours("W8A8", W8A8, EVERY, help="the kernel that is fastest here"),
-    *_ours("W4A8 g128", G128, EVERY, help="likewise, a weight scale for every 128 columns"),
-    *_ours("W4A8", W4A8, SMALL, help="likewise, a weight scale for every output channel"),
-    *_ours("W8A8 static", STATIC, SMALL, help="activation scales fixed by calibration, one a tensor"),
-    Contender(
-        f"W8A8 {ROTATED}{STREAM}",
-        "quantized",
-        EVERY,
-        "a random Hadamard rotation and smoothing before every product",
-        MIXED,
-        compute=HALF,
-    ),
-    *_ours("W8A8 native", W8A8, SMALL, kernel="native"),
-    *_ours(
-        "W8A8 torch only",
-        W8A8,
-        EVERY,
-        kernel="onednn",
-        attention="torch",
-        help="nothing but torch: its oneDNN products, its attention",
-    ),
-    *_ours("W8A8 zentorch", W8A8, SMALL, kernel="zentorch", attention="zentorch"),
-    Contender("torchao W8A8", "torchao", SMALL, "dynamic, per token and channel, eager", largest=1374),
-    Contender(
-        "torchao W8A8 compiled", "torchao_compiled", ("block",), "by torch.compile, frozen", largest=1374
-    ),
-    Contender(
-        f"torchao W8A8 compiled{STREAM}", "torchao_compiled", ("block",), "", compute=HALF, largest=1374
-    ),
-    Contender("onnxruntime W8A8", "onnxruntime", SMALL, "dynamic, QInt8"),
-    Contender("OpenVINO W8A8 static", "openvino_static", SMALL, "by nncf"),
-    Contender("OpenVINO int8", "openvino_int8", SMALL, "int8 weights; activations as it chooses"),
-    Contender("OpenVINO int4 g128", "openvino_int4", SMALL, "int4 weights; activations as it chooses"),
-    Contender("packed W4A8 g128", "packed", MEMORY, "as `Lab.export` writes it", G128, compute=HALF),
-    Contender(
-        "packed W4A8",
-        "packed",
-        MEMORY,
-        "likewise, a weight scale for every output channel",
-        W4A8,
-        compute=HALF,
-    ),
-)
-PEERS = ("torchao", "onnxruntime", "openvino", "zentorch")
-
-
-def contenders(
-    group: Group, *, rows: Sequence[str] = (), peers: Sequence[str] | None = None
-) -> list[Contender]:
-    """Those that take part in a group, in the order of the table; the stock ones in any case.
-
-    Args:
-        group: What is measured.
-        rows: Only those whose name begins with one of these; all without any.
-        peers: Only these of `PEERS`; None: all.
-    """
-    found, level = [], "forward" if group.whole else group.level
-    for contender in CONTENDERS:
-        own = peer_of(contender)
-        asked = contender.maker in ("stock", "best") or not rows or contender.name.startswith(tuple(rows))
-        fits = level in contender.levels and group.size <= (contender.largest or group.size)
-        if fits and asked and (peers is None or not own or own in peers):
-            found.append(contender)
-    return found
-
-
-def peer_of(contender: Contender) -> str:
-    """Which of `PEERS` it needs; empty for none."""
-    wanted = (contender.maker, contender.kernel)
-    return next((peer for peer in PEERS if any(name.startswith(peer) for name in wanted)), "")
+        return f"{what}, {self.size} {unit}, {threads if self.device == CPU else self.device}"
 
 
 def groups(
-    shapes: str, *, levels: Sequence[str], frames: Sequence[int], threads: Sequence[int], depth: int = 0
+    shapes: str,
+    *,
+    levels: Sequence[str],
+    frames: Sequence[int],
+    threads: Sequence[int],
+    depth: int = 0,
+    device: str = CPU,
 ) -> list[Group]:
-    """All groups that were asked for; single linears on the fewest threads only.
+    """All groups that were asked for; single linears on the fewest threads only. A GPU is fed by the most.
 
     Raises:
-        RecipeError: There are no such shapes or levels.
+        RecipeError: There are no such shapes or levels, or not on that device.
     """
-    for name, known in [(shapes, SHAPES), *((level, (*LEVELS, PROFILE)) for level in levels)]:
+    for name, known in [(shapes, SHAPES), *((level, DEVICES[device]) for level in levels)]:
         if name not in known:
             raise RecipeError(
                 f"{name[:40]!r} is not offered",
-                place="bench speed",
+                place="bench speed" if device == CPU else f"bench speed --device {device}",
                 remedy=f"Choose from: {', '.join(known)}.",
             )
     size, found = SHAPES[shapes], []
+    if device != CPU:
+        found = [Group(shapes, "forward", "forward", n, max(threads), depth, device) for n in frames]
+        found.append(Group(shapes, "memory", "memory", 2, max(threads), depth, device))
+        return [group for level in DEVICES[device] for group in found if group.level == level in levels]
     for count in threads:
         found += [Group(shapes, "block", "block", n * size.tokens, count) for n in (1, size.together)]
         found += [Group(shapes, "forward", "forward", pictures, count, depth) for pictures in frames]

@@ -38,7 +38,9 @@ def profiled(order: Order, garage: Garage) -> Record:
             lines.append(Line(contender.name, Timing((sum(seconds.values()),)), {**facts, "shares": seconds}))
         except (QuantLabError, ImportError) as error:
             lines.append(Line(contender.name, Timing(reason=str(error))))
-    return Record(order.group, order.digest, tuple(lines), made(order.command, order.group.threads))
+    return Record(
+        order.group, order.digest, tuple(lines), made(order.command, order.group.threads, order.group.device)
+    )
 
 
 def shares(

@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.bench.speed.clock import Timing
-from quantlab.bench.speed.plan import FORMAT, Contender, Group
+from quantlab.bench.speed.contenders import Contender
+from quantlab.bench.speed.machine import native_lack
+from quantlab.bench.speed.plan import CPU, FORMAT, Group
 from quantlab.errors import StorageError
 from quantlab.storage import atomic_write
 
 CODE = ("kernels", "packed", "models", "bench/speed")
 """Folders of the package that decide how fast something is: where they changed, a group is measured again."""
+
+OURS = ("best", "quantized", "packed")
+"""Makers of contenders that may run our own C code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +53,22 @@ class Record:
         return next((line for line in self.lines if line.name == name), None)
 
     def speedup(self, name: str, over: str) -> float | None:
-        """How many times faster ``name`` is than ``over``: processor time on one thread, wall time on several."""
+        """How many times faster ``name`` is than ``over``: processor time on one thread, wall time elsewhere."""
         mine, theirs = self.line(name), self.line(over)
         if mine is None or theirs is None:
             return None
-        return mine.timing.faster_than(theirs.timing, wall=self.group.threads > 1)
+        return mine.timing.faster_than(theirs.timing, wall=self.group.wall)
 
 
 def digest(group: Group, asked: Sequence[Contender], seconds: float) -> str:
-    """Changes with everything that decides what is measured, the machine and the versions of others apart."""
-    named = {"format": FORMAT, "group": asdict(group), "contenders": [c.to_dict() for c in asked]}
+    """Changes with everything that decides what is measured, the machine and the versions of others apart.
+
+    On a CPU our own contenders are others without our C code: a digest says so where it is not there, or not whole.
+    """
+    named: dict[str, Any] = {"format": FORMAT, "group": group.to_dict()}
+    named["contenders"] = [contender.to_dict() for contender in asked]
+    if group.device == CPU and any(contender.maker in OURS for contender in asked):
+        named |= {"native": lack} if (lack := native_lack()) else {}
     text = json.dumps({**named, "seconds": seconds, "code": _code()}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from quantlab.bench.run import duration
 from quantlab.bench.speed.child import Order
 from quantlab.bench.speed.clock import Timing
-from quantlab.bench.speed.machine import made, processor, slug
-from quantlab.bench.speed.plan import PROFILE, Group, peer_of
+from quantlab.bench.speed.contenders import peer_of
+from quantlab.bench.speed.machine import described, made, slug
+from quantlab.bench.speed.plan import PROFILE, Group
 from quantlab.bench.speed.records import Line, Record, path_of, read, write
 
 Tell = Callable[[str], None]
@@ -54,7 +55,7 @@ class Request:
         """What a process is told to measure."""
         seconds = SECONDS[group.level] * (QUICK if self.quick else 1.0)
         seconds = seconds if group.shapes == "vggt-1b" else SMALL * seconds
-        path = path_of(self.folder, slug(processor()), group)
+        path = path_of(self.folder, slug(described(group.device)), group)
         return Order(group, self.rows, self.peers, seconds, self.command, path)
 
 
@@ -80,7 +81,7 @@ def run(request: Request, tell: Tell = lambda _: None) -> str:
             missing = sum(bool(line.timing.reason) for line in record.lines)
             ways = f"{len(record.lines) - missing} of {len(record.lines)} ways"
             tell(f"[{done}/{len(todo)}] {record.group}: {ways}; {took} for {len(records)}")
-    return slug(processor())
+    return slug(described(request.groups[0].device))
 
 
 def together(orders: Iterable[Order]) -> list[list[Order]]:
@@ -88,7 +89,7 @@ def together(orders: Iterable[Order]) -> list[list[Order]]:
     found: dict[object, list[Order]] = {}
     for order in orders:
         group = order.group
-        key = (group.shapes, group.depth, group.threads) if group.whole else group
+        key = (group.shapes, group.depth, group.threads, group.device) if group.whole else group
         found.setdefault(key, []).append(order)
     return list(found.values())
 
@@ -111,7 +112,13 @@ def measured(orders: Sequence[Order]) -> list[Record]:
             why = Timing(reason=f"the process {ended}")
             lines = tuple(Line(contender.name, why) for contender in order.contenders)
             write(
-                Record(order.group, order.digest, lines, made(order.command, order.group.threads)), order.path
+                Record(
+                    order.group,
+                    order.digest,
+                    lines,
+                    made(order.command, order.group.threads, order.group.device),
+                ),
+                order.path,
             )
     return [record for order in orders if (record := read(order.path)) is not None]
 

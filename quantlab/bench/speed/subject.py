@@ -32,19 +32,19 @@ class Subject:
     Attributes:
         module: In evaluation mode; contenders work on copies that share its weights.
         input: float32: ``[tokens, width]`` of a linear, ``[1, tokens, width]`` of a block, ``[1, frames, 3, H, W]`` in
-            [0, 1] of a whole network.
+            [0, 1] of a whole network. On the device of the group, as the module.
     """
 
     def __init__(self, group: Group) -> None:
         self.group = group
         self.shapes = SHAPES[group.shapes]
         torch.manual_seed(0)
-        self.module, self.input = _MAKERS[group.level](group, self.shapes)
-        self.module.eval()
+        module, given = _MAKERS[group.level](group, self.shapes)
+        self.module, self.input = module.to(group.device).eval(), given.to(group.device)
 
     def look_at(self, group: Group) -> None:
         """Take the input of another group that runs the same whole network."""
-        self.group, self.input = group, _pictures(group, self.shapes)
+        self.group, self.input = group, _pictures(group, self.shapes).to(group.device)
 
     def run(self, module: Callable[[Tensor], Any], dtype: torch.dtype = torch.float32) -> Run:
         """A call of ``module`` on the input, without gradients.
