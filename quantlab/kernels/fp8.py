@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from quantlab.kernels.activations import Activations
+from quantlab.kernels.activations import DynamicActivations
 from quantlab.kernels.coded import CodedLinear, refusal
 from quantlab.kernels.reference import SimulatedLinear
 from quantlab.kernels.table import KERNELS, Kernel
@@ -25,20 +25,23 @@ class Fp8Linear(CodedLinear):
     """A Linear executed by ``torch._scaled_mm``, one scale a row of the input and one an output channel."""
 
     def run(self, rows: Tensor, out: Tensor) -> None:
-        """All rows at once; a row with a NaN or an infinity comes out as NaN."""
+        """All rows at once, in few passes; a row with a NaN or an infinity comes out as NaN."""
         rows = self.transform(rows)
-        scale = rows.abs().amax(dim=1, keepdim=True).float() / LARGEST
-        scale = scale.masked_fill(scale == 0, 1.0)
-        codes = (rows.float() / scale).to(FORMAT)
-        weight, steps = self.made()
-        kind = torch.bfloat16  # the only one that row scales come with on a GPU
-        product = torch._scaled_mm(codes, weight.T, scale_a=scale, scale_b=steps, out_dtype=kind)  # noqa: SLF001 - its public name is torch's own plan
-        torch.add(product, 0 if self.bias is None else self.bias.detach(), out=out)
+        peaks = torch.linalg.vector_norm(rows, ord=torch.inf, dim=1, keepdim=True, dtype=torch.float32)
+        scale = (peaks / LARGEST).masked_fill_(peaks == 0, 1.0)
+        weight, steps, bias = self.made()
+        codes = (rows / scale).to(FORMAT)
+        half = torch.bfloat16  # the only one that row scales and a bias come with on a GPU
+        product = torch._scaled_mm(  # noqa: SLF001 - its public name is torch's own plan
+            codes, weight.T, scale_a=scale, scale_b=steps, bias=bias, out_dtype=half, use_fast_accum=True
+        )
+        out.copy_(product)
         self.add_branch(out, rows)
 
-    def make(self) -> tuple[Tensor, Tensor]:
-        """The weight's codes as floating point numbers ``[out, in]`` and their scales ``[1, out]``."""
-        return self.signed_codes().float().to(FORMAT), self.group_scales().T.contiguous()
+    def make(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The weight's codes as floating point numbers ``[out, in]``, their scales ``[1, out]``, and the bias."""
+        bias = None if self.bias is None else self.bias.detach().to(torch.bfloat16)
+        return self.signed_codes().float().to(FORMAT), self.group_scales().T.contiguous(), bias
 
 
 class Fp8:
@@ -57,7 +60,9 @@ class Fp8:
         """As `Kernel.refuses`."""
         if why := refusal(layer):
             return why
-        if isinstance(layer.activations, Activations) and layer.activations.spec.bits != 8:
+        if not isinstance(layer.activations, DynamicActivations):
+            return "it takes the scale of its input from the input"
+        if layer.activations.spec.bits != 8:
             return "its input is to be rounded to fewer than 8 bits"
         if layer.spec is not None and layer.spec.granularity == "group":
             return "it takes one scale an output channel, and this weight has groups"

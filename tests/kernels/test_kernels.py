@@ -233,6 +233,15 @@ def test_fp8_errs_by_a_sixteenth_of_each_factor_at_most():
     assert KERNELS["fp8"].refuses(layer("w4a4"))
 
 
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_fp8_is_right_for_whatever_it_does_not_refuse(name):
+    made = layer(name)
+    if why := KERNELS["fp8"].refuses(made):
+        assert len(why) > 10
+    else:
+        assert check("fp8", KERNELS["fp8"], Oracle(made), torch.bfloat16).wrong == ""
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("kernel", ["int_mm", "fp8", "dequantized"])
 def test_on_a_gpu_a_kernel_is_right_too(kernel):
