@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,7 @@ def measure(
         rivals.append(_Rival(MIXED, _mixed(reference)))
     runs = _race(subject, value, rivals, between(job, 0.1, 0.8))
     step(job, 8, 10, "timing layers")
+    timed = layer_seconds(subject, executed, value, runs)
     full, own, *mixed = rivals
     return Measurement(
         seconds=median(own.seconds),
@@ -89,8 +90,9 @@ def measure(
         kernels=chosen.kernels,
         chosen={layer: one.kernel for layer, one in chosen.layers.items()},
         skipped=_skipped(chosen.layers.values()),
-        layers=layer_seconds(subject, executed, value, runs),
-        full_layers=layer_seconds(subject, reference, value, runs),
+        layers=timed.layers,
+        full_layers=layer_seconds(subject, reference, value, runs).layers,
+        timed_seconds=timed.whole,
         blocks=own.blocks,
         simulated=simulated_layers(quantizer.plan, subject.structure),
         errors=relative_errors(full.outputs, own.outputs),
@@ -103,16 +105,24 @@ def measure(
     )
 
 
-def layer_seconds(subject: Subject, network: nn.Module, value: Any, passes: int = 1) -> dict[str, float]:
+class Timed(NamedTuple):
+    """Layer to its seconds in a pass, and the seconds of such a pass: a busy machine slows both alike."""
+
+    layers: dict[str, float]
+    whole: float
+
+
+def layer_seconds(subject: Subject, network: nn.Module, value: Any, passes: int = 1) -> Timed:
     """Layer to the seconds it takes in a pass, all its calls together, as the median of some passes.
 
     What lies between layers belongs to none.
     """
     found = [_one_pass(subject, network, value) for _ in range(passes)]
-    return {name: median(one[name] for one in found) for name in found[0]}
+    layers = {name: median(one.layers[name] for one in found) for name in found[0].layers}
+    return Timed(layers, median(one.whole for one in found))
 
 
-def _one_pass(subject: Subject, network: nn.Module, value: Any) -> dict[str, float]:
+def _one_pass(subject: Subject, network: nn.Module, value: Any) -> Timed:
     spent: dict[str, float] = {}
     begun: dict[str, float] = {}
 
@@ -125,8 +135,9 @@ def _one_pass(subject: Subject, network: nn.Module, value: Any) -> dict[str, flo
     now = _clock(network)
     names = present(network, subject.structure.layers)
     with torch.no_grad(), hooked(network, [(n, start(n)) for n in names], [(n, stop(n)) for n in names]):
+        first = now()
         subject.run(network, value)
-    return spent
+        return Timed(spent, now() - first)
 
 
 def held_bytes(network: nn.Module) -> int:

@@ -29,6 +29,7 @@ class Measurement:
         skipped: Kernel to why it executes none or not all, of those that were passed over.
         layers: Layer to its seconds in one pass, as executed.
         full_layers: The same of the network as it was loaded.
+        timed_seconds: Of the passes in which ``layers`` were timed; 0 where nobody knows.
         blocks: Block to its seconds, as executed.
         simulated: Layer to why no kernel multiplies its integers.
         errors: Output to ||y_hat - y|| / ||y|| of what was executed against the network as it was loaded.
@@ -56,6 +57,7 @@ class Measurement:
     skipped: Mapping[str, str] = field(default_factory=dict)
     layers: Mapping[str, float] = field(default_factory=dict)
     full_layers: Mapping[str, float] = field(default_factory=dict)
+    timed_seconds: float = 0.0
     blocks: Mapping[str, float] = field(default_factory=dict)
     simulated: Mapping[str, str] = field(default_factory=dict)
     errors: Mapping[str, float] = field(default_factory=dict)
@@ -75,7 +77,8 @@ class Measurement:
     @property
     def shares(self) -> dict[str, float]:
         """Layer to the part of a pass it takes, 0 to 1."""
-        return {name: taken / self.seconds for name, taken in self.layers.items()}
+        whole = self.timed_seconds or self.seconds
+        return {name: taken / whole for name, taken in self.layers.items()}
 
     def __repr__(self) -> str:
         kernels = ", ".join(f"{name} x {count}" for name, count in self.kernels.items()) or "no kernel"

@@ -40,11 +40,28 @@ def test_the_forward_pass_is_measured_and_says_machine_and_kernels_and_colours_t
     page.get_by_text("Slowest layers by").wait_for()
     first = page.locator("[data-testid=worst] .ql-worst-value").first
     first.filter(has_text="%").wait_for()
+    assert re.fullmatch(
+        r"layers \d+ % of \d+(\.\d+)? m?s \(.+\), between them \d+ %: .+",
+        page.get_by_test_id("parts").inner_text(),
+    )
     page.locator(".ql-facts", has_text=re.compile(r"ms \(.+ %\)")).wait_for()
     page.get_by_role("tab", name="Decide").click()
+    page.get_by_test_id("undecided").get_by_role("button", name="3 bits").click()
+    assert page.get_by_test_id("budget").inner_text().startswith(megabytes(page, "3 bits"))
     milliseconds = page.get_by_role("button", name="ms", exact=True)
     milliseconds.click()
     page.get_by_test_id("budget").filter(has_text="ms a forward pass").wait_for()
+
+
+def megabytes(page, bits):
+    """What the page before a search says that equal bits weigh."""
+    return (
+        page.get_by_test_id("undecided")
+        .get_by_role("button", name=bits)
+        .inner_text()
+        .removeprefix(bits)
+        .strip()
+    )
 
 
 def test_a_simulated_layer_says_so_and_a_click_makes_it_run(bench):
@@ -72,13 +89,48 @@ def test_the_model_is_written_and_a_fresh_process_runs_it(served, bench, tmp_pat
         told.wait_for(timeout=PATIENCE)
         assert "smaller than float32" in told.inner_text()
         code = told.locator("code").inner_text()
-        page.get_by_test_id("export-onnx").click()
-        refusal = page.get_by_test_id("message")
-        refusal.wait_for(state="visible", timeout=PATIENCE)
-        assert "cannot hold" in refusal.inner_text()
+        replaced_only_after_a_yes(page, tmp_path / "taken-away")
+        refused_until_static(page, tmp_path / "taken-away-onnx")
     assert str(tmp_path / "taken-away") in code
     script = f"import quantlab as ql; {code}; print(model.predict(ql.load_scene('demo').images).points.shape)"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", script]
     ran = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=200)
     assert re.fullmatch(r"\(4, \d+, \d+, 3\)", ran.stdout.strip())
+
+
+def replaced_only_after_a_yes(page, folder):
+    """A second export under one name asks; another name takes the question away, Overwrite answers it."""
+    first = (folder / "quantlab.json").stat().st_ino
+    page.get_by_test_id("export-packed").click()
+    overwrite = page.get_by_test_id("overwrite")
+    overwrite.wait_for(timeout=PATIENCE)
+    assert page.get_by_test_id("copy-exported").is_hidden(), "one state at a time"
+    assert page.get_by_test_id("message").is_hidden()
+    page.get_by_label("Name of the folder").fill("another")
+    assert overwrite.is_hidden()
+    page.get_by_label("Name of the folder").fill("taken away")
+    page.get_by_test_id("export-packed").click()
+    overwrite.click(timeout=PATIENCE)
+    page.get_by_test_id("copy-exported").wait_for(timeout=PATIENCE)
+    assert (folder / "quantlab.json").stat().st_ino != first
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def refused_until_static(page, folder):
+    """ONNX holds no scales that are taken from each input: a box gives them up, and without it ONNX refuses."""
+    static = page.get_by_test_id("static")
+    assert static.is_checked()
+    static.uncheck()
+    page.get_by_test_id("export-onnx").click()
+    refusal = page.get_by_test_id("message")
+    refusal.wait_for(state="visible", timeout=PATIENCE)
+    assert "cannot hold" in refusal.inner_text()
+    assert page.get_by_test_id("exported").is_hidden(), "one state at a time"
+    assert not folder.exists()
+    static.check()
+    page.get_by_test_id("export-onnx").click()
+    told = page.get_by_test_id("exported").filter(has_text="static")
+    told.wait_for(timeout=PATIENCE)
+    assert refusal.is_hidden()
+    assert [path.name for path in folder.iterdir()] == ["model.onnx"]

@@ -29,7 +29,7 @@ export function mountUndecided(choose) {
       for (const [place, text] of texts) setText(place, text);
       sizes.replaceChildren(
         ...value.sizes.map(({ bits, bytes }) =>
-          make("button", { type: "button", title: "Take this size as the budget", onclick: () => choose(bytes) }, `${bits} bits `, make("span", { class: "ql-quiet" }, `${(bytes / 1e6).toFixed(2)} MB`)),
+          make("button", { type: "button", title: "Take this size as the budget", onclick: () => choose(bytes) }, `${bits} bits`, make("span", { class: "ql-quiet" }, `${(bytes / 1e6).toFixed(2)} MB`)),
         ),
       );
     },
