@@ -130,6 +130,14 @@ def test_a_table_says_where_the_rounds_lie_far_apart():
     assert f"| {HALF} | 1500 ±33 % |" in text
 
 
+def test_a_table_of_a_single_round_says_so():
+    once = Timing((1.0,), (1.0,))
+    one = Record(replace(FORWARD, device=CPU, threads=1), "", (Line(STOCK, once),), MADE)
+    two = Record(replace(FORWARD, device=CPU), "", (Line(STOCK, replace(once, wall=(1.0, 1.1))),), MADE)
+    assert "One round (1 thr., CPU ms):" in document([one, two])
+    assert "One round" not in document([two])
+
+
 @pytest.mark.parametrize("rounds", [(), (3.0,), (2.0, 2.0, 2.0)])
 def test_what_does_not_vary_has_no_spread(rounds):
     assert Timing(rounds, rounds).spread() == Timing(rounds, rounds).spread(wall=True) == 0

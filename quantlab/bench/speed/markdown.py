@@ -85,8 +85,18 @@ def _speeds(records: Sequence[Record]) -> list[str]:
     for key in sorted(keys, key=str):
         found = [r for r in records if (r.group.shapes, r.group.depth, r.group.part, r.group.size) == key]
         found.sort(key=lambda record: record.group.threads)
-        parts += [f"## {_title(found[0])}", _speed_table(found), *_reasons(found)]
+        parts += [f"## {_title(found[0])}", *_once(found), _speed_table(found), *_reasons(found)]
     return parts
+
+
+def _once(records: Sequence[Record]) -> list[str]:
+    """Which columns are a single round."""
+    once = [
+        _unit(record)
+        for record in records
+        if max((len(line.timing.wall) for line in record.lines), default=0) == 1
+    ]
+    return [f"One round ({'; '.join(once)}): how far others would lie from it is not known."] if once else []
 
 
 def _title(record: Record) -> str:
