@@ -167,14 +167,20 @@ def record(
 def _print(title: str, evaluation: Evaluation, time: str) -> None:
     truth = {} if evaluation.ground_truth is None else asdict(evaluation.ground_truth)
     drift = asdict(evaluation.full_precision)
+    columns = {"against ground truth": truth, "against full precision": drift}
+    columns = {
+        head: found
+        for head, found in columns.items()
+        if any(found.get(field) is not None for field in ROWS.values())
+    }
     rows = [
-        (label, truth.get(field), drift.get(field))
+        (label, *(found.get(field) for found in columns.values()))
         for label, field in ROWS.items()
-        if truth.get(field) is not None or drift.get(field) is not None
+        if any(found.get(field) is not None for found in columns.values())
     ]
     size = f"{megabytes(evaluation.packed_bytes)} packed, {megabytes(evaluation.full_bytes)} in 16 bits"
     note = f"{size}; {time}\n" + "\n".join(map(printable, evaluation.problems))
-    table(title, ("", "against ground truth", "against full precision"), rows, note=note.rstrip())
+    table(title, ("", *columns), rows, note=note.rstrip())
 
 
 def timed(measured: Measurement) -> str:

@@ -66,7 +66,7 @@ def evaluate(
         raise SceneError(
             f"there is nothing to compare with: the scenes have no ground truth, and of full precision: {why}",
             place=model.name,
-            remedy="Name scenes with a truth, as rooms:8, or the full-precision model (against).",
+            remedy="Name scenes with a truth, as rooms:8, or the full-precision model to compare against.",
         )
     return score(
         given,
@@ -88,7 +88,7 @@ def source_of(packed: PackedModel) -> tuple[Model | None, str]:
     about = packed.provenance["model"]
     name = str(about.get("name", ""))
     if name not in MODELS:
-        return None, f"it was made from {name!r}, which is no model that QuantLab finds by name"
+        return None, f"it was made from {name!r}, which has to be named (against)"
     if name in HUB_FILES and local_file(name) is None:
         return None, f"the weights of {name} are not on this machine"
     try:

@@ -53,6 +53,7 @@ def test_without_full_precision_the_table_says_why(folder, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "not compared with full precision: its weights are gone" in done.stdout
     assert "point error" not in done.stdout
+    assert "against full precision" not in done.stdout
     asked = run(folder, "--against", "mini")
     assert "point error" in asked.stdout
 

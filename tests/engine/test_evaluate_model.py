@@ -84,7 +84,7 @@ def moved(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("about", "why"),
     [
-        ({"name": "weights.safetensors"}, "no model that QuantLab finds by name"),
+        ({"name": "weights.safetensors"}, "has to be named"),
         ({"name": "vggt-1b"}, "not on this machine"),
         ({"sha256": "0" * 64}, "other weights"),
     ],
