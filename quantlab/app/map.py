@@ -49,9 +49,6 @@ def map_panel(session: Session) -> str:
         selected=view.layer,
         theme=figures.PAGE,
     )
-    quantities = [
-        {"id": key, "label": item.short, "help": item.help} for key, item in figures.QUANTITIES.items()
-    ]
     return to_json(
         {
             "figure": figure,
@@ -62,10 +59,8 @@ def map_panel(session: Session) -> str:
                 if item.stream in streams
             ],
             "color_by": view.color_by,
-            "quantities": quantities,
-            "streams": [
-                {"id": key, "label": label, "help": STREAM_HELP[key]} for key, label in STREAMS.items()
-            ],
+            "quantities": [_choice(key, item.short, item.help) for key, item in figures.QUANTITIES.items()],
+            "streams": [_choice(key, label, STREAM_HELP[key]) for key, label in STREAMS.items()],
             "stream": view.streams,
             "selected": view.layer,
             "blame": blame_view(session),
@@ -79,6 +74,10 @@ def map_panel(session: Session) -> str:
             ),
         }
     )
+
+
+def _choice(key: str, label: str, about: str) -> dict[str, str]:
+    return {"id": key, "label": label, "help": about}
 
 
 def _severities(session: Session) -> dict[str, float]:
@@ -115,7 +114,7 @@ def _worst(
 
 def _parts(layers: Mapping[str, Placed]) -> dict[str, str]:
     """Layer to what the button above the map calls its part of the network."""
-    known = {stream: STREAMS["trunk"] for stream in TRUNK} | {"vit": STREAMS["vit"]}
+    known = dict.fromkeys(TRUNK, STREAMS["trunk"]) | {"vit": STREAMS["vit"]}
     known |= dict.fromkeys(HEADS, STREAMS["heads"])
     return {name: known.get(layer.stream, "other") for name, layer in layers.items()}
 

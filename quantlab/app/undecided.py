@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from quantlab.engine.bit_rules import searchable, with_bits
 from quantlab.engine.plan import plan
 from quantlab.engine.scan import OPTIONS, SCENES
+from quantlab.engine.search import TRIES, VERIFIED, VERIFY
 from quantlab.figures.readable import duration
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from quantlab.engine.recipe import Recipe
     from quantlab.models.structure import Structure
 
+RECIPES = TRIES + VERIFIED + len(OPTIONS) + 3
+"""Whole recipes that a search runs: its tries, points of the front, equal bits, and three it begins from."""
 LEAD = "Which layers need their bits?"
 THEN = (
     "A front of size against drift. Load a point and it is the recipe in force, until Undo; before that nothing"
@@ -53,14 +56,14 @@ def undecided(session: Session, *, timed: bool) -> dict[str, Any]:
 
 
 def _takes(session: Session, count: int) -> str:
-    evaluation, passes = session.results.evaluation, len(OPTIONS) * SCENES * count
+    evaluation, single = session.results.evaluation, len(OPTIONS) * SCENES * count
+    told = f"{single} passes for single layers, {RECIPES * VERIFY} for whole recipes"
     kept = "Stop ends it at any time and keeps what was measured."
     if evaluation is None or evaluation.seconds <= 0:
-        return f"{passes} passes over parts of the network. {kept}"
-    whole, each = (
-        " ".join(duration(seconds)) for seconds in (passes * evaluation.seconds, evaluation.seconds)
-    )
-    return f"At most about {whole} for {passes} passes of {each}; blocks before the layer are not run again. {kept}"
+        return f"{told}. {kept}"
+    each = evaluation.seconds
+    whole = duration((single + RECIPES * VERIFY) * each)
+    return f"About {' '.join(whole)}: {told}, {' '.join(duration(each))} each. {kept}"
 
 
 def _sizes(recipe: Recipe, structure: Structure) -> list[dict[str, int]]:

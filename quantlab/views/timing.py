@@ -107,10 +107,10 @@ def layer_time(measured: Measurement | None, name: str) -> str:
 
 
 def time_parts(measured: Measurement | None, part_of: Mapping[str, str]) -> str:
-    """Where a forward pass goes: "layers 57 % of 91 ms (trunk 10, heads 47), between them 43 %"; "" without one.
+    """Where a forward pass goes: "layers 57 % of 91 ms (trunk 10, heads 47); attention, norms … 43 %".
 
     Args:
-        measured: Under the recipe; None: not measured.
+        measured: Under the recipe; None gives "".
         part_of: Layer to the part of the network that it is in, as people call it.
     """
     if measured is None or not measured.layers:
@@ -122,7 +122,7 @@ def time_parts(measured: Measurement | None, part_of: Mapping[str, str]) -> str:
     within = round(100 * min(1.0, sum(parts.values())))
     told = ", ".join(f"{part} {100 * share:.0f}" for part, share in parts.items())
     inside = f"{within} % of {' '.join(duration(measured.seconds))}{f' ({told})' if len(parts) > 1 else ''}"
-    return f"layers {inside}, between them {100 - within} %: attention, norms"
+    return f"layers {inside}; attention, norms … {100 - within} %"
 
 
 def _off(measured: Measurement) -> str:

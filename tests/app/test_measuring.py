@@ -57,7 +57,7 @@ def test_the_map_colours_by_time_once_there_is_one(opened):
     assert timed["worst"]
     assert timed["message"] == ""
     assert waiting["parts"] == ""
-    assert timed["parts"].startswith("layers 33 % of 41 ms (trunk 29, heads 4), between them 67 %")
+    assert timed["parts"] == "layers 33 % of 41 ms (trunk 29, heads 4); attention, norms … 67 %"
     assert json.loads(act(opened, do="color_by", value="tre")["map"])["parts"] == ""
 
 
