@@ -27,6 +27,9 @@ CHROMIUM_ARGUMENTS = [
 ]
 """Software GL, and no calls home."""
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores; before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
 LOCAL_SCHEMES = {"data", "blob", "about"}
 
@@ -39,6 +42,24 @@ def is_local(url: str) -> bool:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The suite, or a folder of it, in a process per core, four at most; a file named by its path in this one."""
+    if any(Path(name.partition("::")[0]).is_file() for name in config.args):
+        return 0
+    return min(os.cpu_count() or 1, 4)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A folder stays whole in one process: its tests share networks, servers and their ports (docs/decisions/025)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid.partition("::")[0].rpartition("/")[0]
+
+    return ByFolder(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

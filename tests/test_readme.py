@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -50,7 +49,8 @@ def test_every_preset_is_in_the_table_with_its_paper_and_its_file() -> None:
 def test_the_python_example_runs_and_its_undo_takes_the_last_edit_back(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(default_scenes, "POOL_ROOMS", 10)  # the example runs as it is, on less
-    monkeypatch.setattr(reconstruct, "Schedule", partial(reconstruct.Schedule, epochs=1))
+    whole = reconstruct.Schedule
+    monkeypatch.setattr(reconstruct, "Schedule", lambda **given: whole(**{**given, "epochs": 1}))
     names: dict[str, object] = {}
     exec(compile(FIRST_PYTHON, "README.md", "exec"), names)
     assert "compensation" not in (tmp_path / "recipe.yaml").read_text()
