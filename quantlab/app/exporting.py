@@ -71,12 +71,9 @@ class Asked:
 
 def _packed(lab: Lab, asked: Asked, job: Job) -> dict[str, str]:
     made = lab.export(asked.folder, overwrite=asked.overwrite, job=job)
-    drift = made.drift
     about = [f"{short(made.full_bytes / made.bytes, 2)}× smaller than float32"]
-    if drift is not None:
-        about.append(
-            f"off what is simulated by {short(drift.outputs, 2)}" if drift.outputs else "as simulated"
-        )
+    if made.drift is not None:
+        about.append(made.drift.told())
     return _told(made.folder, made.bytes, about, f'model = ql.load_model("{made.folder}")')
 
 

@@ -19,6 +19,7 @@ from quantlab.calibration.selection import select
 from quantlab.engine.comparison import Comparison
 from quantlab.engine.diagnosis import Diagnosis
 from quantlab.engine.evaluation import Drift, Evaluation, Scores
+from quantlab.engine.export import ExportDrift
 from quantlab.engine.history import History
 from quantlab.engine.measurement import Measurement
 from quantlab.engine.recipe import Recipe
@@ -280,7 +281,7 @@ class FakeLab:
         self._work("export", job)
         folder.mkdir(exist_ok=overwrite)
         (folder / MANIFEST).write_text("{}")
-        drift = SimpleNamespace(outputs=1e-6)
+        drift = ExportDrift(1e-6, None, "a scene", {"native": 3}, simulated=2e-3, executed=3e-3)
         return SimpleNamespace(folder=folder, bytes=1_000_000, full_bytes=7_000_000, drift=drift)
 
     def use_profile(self, profile):
