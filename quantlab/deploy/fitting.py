@@ -34,10 +34,8 @@ def fitted(recipe: Recipe, structure: Structure) -> Recipe:
     after = _rounded(everywhere, structure)
     if after.keys() == before.keys() and not any(map(_changes, after.values())):
         return everywhere
-    for (
-        name,
-        settings,
-    ) in before.items():  # one rule for all misses some layers, or rounds inputs that were not
+    # One rule for all misses some layers, or rounds inputs that were not.
+    for name, settings in before.items():
         recipe = recipe.set(name, **_changes(settings)) if _changes(settings) else recipe
     return recipe
 

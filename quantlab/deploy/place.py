@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from quantlab.deploy.files import settled
 from quantlab.errors import StorageError
 from quantlab.packed.folder import FREE, new_folder, require_free
 from quantlab.storage import check_writable
@@ -21,11 +22,13 @@ class Place:
     Attributes:
         path: Which.
         suffix: Of the target's files; a path that ends in it is a file.
+        data: In its stead, of the file beside it that holds weights, where there is one.
         replaces: Whether a file of that ending may give way.
     """
 
     path: Path
     suffix: str
+    data: str
     replaces: Callable[[Path], bool]
 
     def require_free(self) -> None:
@@ -38,8 +41,9 @@ class Place:
             require_free(self.path, self._is_export)
             return
         check_writable(self.path)
-        if self.path.exists() and not self.replaces(self.path):
-            raise StorageError("a file of this name exists", place=str(self.path), remedy=FREE)
+        taken = [file for file in self._files(self.path) if file.exists()]
+        if taken and not self.replaces(self.path):
+            raise StorageError("a file of this name exists", place=str(taken[0]), remedy=FREE)
 
     def taken(self) -> bool:
         """Whether an export stands there that may give way."""
@@ -47,9 +51,13 @@ class Place:
 
     @contextmanager
     def written(self) -> Iterator[Path]:
-        """The file to write; a folder takes its place when the block ends well, and else what stood there stays."""
+        """The file to write, in hiding; it takes its place when the block ends well, else what stood there stays."""
         if self._is_file:
-            yield self.path
+            with settled(self.path) as hidden:
+                yield hidden
+                alone = not hidden.with_suffix(self.data).exists()
+            if alone:  # an earlier, larger export may have left it
+                self.path.with_suffix(self.data).unlink(missing_ok=True)
             return
         with new_folder(self.path, self._is_export) as part:
             yield part / self._name
@@ -57,7 +65,7 @@ class Place:
     def files(self) -> tuple[Path, ...]:
         """What was written, the file to load first."""
         first = self.path if self._is_file else self.path / self._name
-        return (first, *(file for file in _beside(first) if file.exists()))
+        return tuple(file for file in self._files(first) if file.exists())
 
     @property
     def _is_file(self) -> bool:
@@ -71,9 +79,8 @@ class Place:
         first = folder / self._name
         if not first.is_file() or not self.replaces(first):
             return False
-        return set(folder.iterdir()) <= {first, *_beside(first)}
+        return set(folder.iterdir()) <= {*self._files(first)}
 
-
-def _beside(first: Path) -> tuple[Path, Path]:
-    """Where the weights go that do not lie in the file itself."""
-    return first.with_name(f"{first.name}.data"), first.with_suffix(".bin")
+    def _files(self, first: Path) -> tuple[Path, Path]:
+        """A file, and where the weights go that do not lie in it."""
+        return first, first.with_suffix(self.data)

@@ -33,6 +33,7 @@ class Target:
     Attributes:
         label: What people call it.
         suffix: Of its file.
+        data: In its stead, of the file beside it that holds weights.
         write: ``write(network, example, path, names=..., notes=...)``.
         run: ``run(path, example)`` gives the outputs by name.
         wrote: Whether a file is one that ``write`` made.
@@ -41,6 +42,7 @@ class Target:
 
     label: str
     suffix: str
+    data: str
     write: Callable[..., Path]
     run: Callable[[Path, Tensor], Arrays]
     wrote: Callable[[Path], bool]
@@ -50,9 +52,11 @@ class Target:
 TARGETS: Registry[Target] = Registry("deploy target", RecipeError)
 ONNX = ("onnxscript", "onnx", "onnxruntime")
 OPENVINO = ("onnxscript", "onnx", "openvino")
-TARGETS.register("onnx")(Target("ONNX", ".onnx", export_onnx, run_onnx, onnx_file.is_ours, ONNX))
+TARGETS.register("onnx")(
+    Target("ONNX", ".onnx", ".onnx.data", export_onnx, run_onnx, onnx_file.is_ours, ONNX)
+)
 TARGETS.register("openvino")(
-    Target("OpenVINO", ".xml", export_openvino, run_openvino, openvino_ir.is_ours, OPENVINO)
+    Target("OpenVINO", ".xml", ".bin", export_openvino, run_openvino, openvino_ir.is_ours, OPENVINO)
 )
 
 
@@ -117,7 +121,7 @@ def export(
     require_plan(plan(lab.structure, recipe), lab.structure, chosen.label)
     for library in chosen.libraries:
         require(library)
-    place = Place(Path(path), chosen.suffix, lambda file: overwrite and chosen.wrote(file))
+    place = Place(Path(path), chosen.suffix, chosen.data, lambda file: overwrite and chosen.wrote(file))
     place.require_free()
     run = lab.quantized(scene, recipe=recipe, job=between(job, 0.0, 0.4))
     quantizer = lab.calibrated(recipe=recipe, job=between(job, 0.4, 0.5))
@@ -148,7 +152,7 @@ def stands(target: str, path: str | Path) -> bool:
         RecipeError: There is no such target.
     """
     chosen = TARGETS[target]
-    return Place(Path(path), chosen.suffix, chosen.wrote).taken()
+    return Place(Path(path), chosen.suffix, chosen.data, chosen.wrote).taken()
 
 
 def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

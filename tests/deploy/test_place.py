@@ -86,7 +86,25 @@ def test_a_note_beside_an_earlier_export_is_not_lost(earlier, tmp_path) -> None:
     assert content(folder) == before
 
 
-def test_an_export_that_is_stopped_leaves_the_former_one(earlier, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("target", "file", "beside"), [("openvino", "a.xml", "a.bin"), ("onnx", "a.onnx", "a.bin")]
+)
+def test_a_file_beside_the_export_that_is_not_its_own_is_neither_overwritten_nor_counted(
+    target, file, beside, tmp_path
+) -> None:
+    for library in ("onnx", "onnxscript", RUNTIMES[target]):
+        pytest.importorskip(library, reason="pip install 'quantlab[deploy]'")
+    (tmp_path / beside).write_bytes(b"mine")
+    if target == "onnx":
+        assert export(small_lab(), target, tmp_path / file).paths == (tmp_path / file,)
+    else:
+        with pytest.raises(StorageError, match="exists"):
+            export(small_lab(), target, tmp_path / file, overwrite=True)
+    assert (tmp_path / beside).read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("file", ["", "model.onnx"])
+def test_an_export_that_is_stopped_leaves_the_former_one(file, earlier, tmp_path) -> None:
     folder = earlier("onnx", tmp_path / "out")
     before = content(folder)
 
@@ -95,7 +113,7 @@ def test_an_export_that_is_stopped_leaves_the_former_one(earlier, tmp_path) -> N
             raise JobCancelledError("stopped")
 
     with pytest.raises(JobCancelledError):
-        export(small_lab(), "onnx", folder, overwrite=True, job=Job(stop))
+        export(small_lab(), "onnx", folder / file, overwrite=True, job=Job(stop))
     assert content(folder) == before
     assert list(tmp_path.iterdir()) == [folder]
 
