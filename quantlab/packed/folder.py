@@ -17,7 +17,7 @@ SUFFIX = ".quantlab-part"
 ORPHAN_AGE_SECONDS = 3600.0
 FREE = (
     "Choose another name. --overwrite (in Python overwrite=True) replaces an earlier export to the same target,"
-    " and nothing else."
+    " and nothing else: no folder that holds other files too."
 )
 """What to do where something stands in the way."""
 
@@ -34,7 +34,8 @@ def new_folder(target: Path, replaces: Callable[[Path], bool]) -> Iterator[Path]
         replaces: Whether a folder that stands there and is not empty may go.
 
     Raises:
-        StorageError: Something else stands there, or the folder around it is missing, read-only or full.
+        StorageError: Something else stands there, before or after the block; or the folder around it is missing,
+            read-only or full.
     """
     target = require_free(target, replaces)
     try:
@@ -43,7 +44,7 @@ def new_folder(target: Path, replaces: Callable[[Path], bool]) -> Iterator[Path]
         try:
             yield part
             part.chmod(0o755)
-            _take_place(part, target)
+            _take_place(part, require_free(target, replaces))  # others may have come meanwhile
         finally:
             shutil.rmtree(part, ignore_errors=True)
     except OSError as error:

@@ -62,6 +62,14 @@ def is_packed(path: str | Path) -> bool:
         return False
 
 
+def is_alone(folder: Path) -> bool:
+    """Whether nothing but a packed checkpoint lies in a folder, so that who replaces it loses nothing else."""
+    try:
+        return {path.name for path in folder.iterdir()} <= {MANIFEST, *read_manifest(folder).files}
+    except (CheckpointError, OSError, ValueError):
+        return False
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read and check the text of a packed checkpoint.
 

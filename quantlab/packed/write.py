@@ -21,7 +21,7 @@ from quantlab.packed import standins
 from quantlab.packed.config import config_of
 from quantlab.packed.folder import new_folder
 from quantlab.packed.layers import dissect
-from quantlab.packed.manifest import FORMAT, MANIFEST, is_packed
+from quantlab.packed.manifest import FORMAT, MANIFEST, is_alone
 from quantlab.packed.names import to_file
 from quantlab.packed.rest import check_rest, is_matrix, narrow, round_parameter, rounding_of
 from quantlab.packed.shards import SHARD_BYTES, Shards, file_written
@@ -138,8 +138,8 @@ def write_packed(
 
 
 def replacing(*, overwrite: bool) -> Callable[[Path], bool]:
-    """Which folders give way to a checkpoint: packed checkpoints, where that was asked for."""
-    return lambda there: overwrite and is_packed(there)
+    """Which folders give way to a checkpoint: those of a packed one alone, where that was asked for."""
+    return lambda there: overwrite and is_alone(there)
 
 
 class _Writer:

@@ -119,6 +119,20 @@ def test_what_fails_on_the_way_leaves_nothing_and_the_old_checkpoint_whole(error
     assert content(tmp_path / "packed") == before
 
 
+def test_what_somebody_lays_into_the_folder_meanwhile_is_not_lost(pack, tmp_path):
+    notes = tmp_path / "packed" / "notes.txt"
+
+    def somebody(_folder: Path) -> dict[str, Any]:
+        notes.parent.mkdir()
+        notes.write_text("mine")
+        return {}
+
+    with pytest.raises(StorageError, match="not empty"):
+        pack(measure=somebody)
+    assert content(notes.parent) == {"notes.txt": b"mine"}
+    assert list(tmp_path.iterdir()) == [notes.parent]
+
+
 def test_a_cancelled_export_leaves_nothing(pack, tmp_path):
     job = Job(lambda job: job.cancel() if job.fraction > 0.5 else None)
     with pytest.raises(JobCancelledError):
@@ -150,6 +164,10 @@ def test_only_a_packed_checkpoint_is_replaced_and_only_when_asked_for(bench, pac
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     with pytest.raises(StorageError, match="not empty"):
         pack("thesis", overwrite=True)
+    (tmp_path / "packed" / "notes.txt").write_text("mine")
+    with pytest.raises(StorageError, match="not empty"):
+        pack(overwrite=True)
+    assert (tmp_path / "packed" / "notes.txt").exists()
     (tmp_path / "file").write_text("a file")
     with pytest.raises(StorageError, match="something else"):
         pack("file", overwrite=True)
