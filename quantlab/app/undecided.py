@@ -28,7 +28,7 @@ MEASURED = "Or milliseconds of a forward pass: choose ms."
 
 
 def undecided(session: Session, *, timed: bool) -> dict[str, Any]:
-    """Lead, facts as (term, text), and what the network weighs at equal bits.
+    """Its texts by their places on the page, and what the network weighs at equal bits.
 
     Args:
         session: Whose recipe would be searched.
