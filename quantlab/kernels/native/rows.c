@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-/* Mirrored by `quantlab.kernels.native_linear.Rows`. */
+/* Mirrored by `quantlab.kernels.native_rows.Rows`. */
 struct rows {
     const void *x;             /* [rows, depth] */
     uint8_t *tiles;            /* [rows / 16, depth / 64, 16, 64], both rounded up: what gemm.c reads */
