@@ -230,7 +230,7 @@ class Lab(Exporting):
 
         Args:
             budget: Bytes or "10 MB" of the whole network, "50%" of the quantized layers' size at 8 bits, or "30 ms" of
-                a forward pass, as this machine executes the first scene. None: what the recipe weighs now.
+                a forward pass on the first scene here, "30 ms or fastest" if in doubt. None: what it weighs now.
             bits: As in `scan`, like ``mode``, ``vary`` and ``scenes``.
             mode: Likewise.
             vary: Likewise.

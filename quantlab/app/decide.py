@@ -23,11 +23,14 @@ from quantlab.views.states import recipe_words, state_labels
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session
+    from quantlab.engine.measurement import Measurement
     from quantlab.models.structure import Structure
 
 FEWEST, MOST = min(OPTIONS), max(OPTIONS)
 """Bits at both ends of the slider."""
 HALF = 0.5
+REACHED = 1.05
+"""Of the slowest pass of the recipe in force: a time that its bits reach when they are timed anew."""
 LATENCY = "The budget is a time. Press Measure below “forward” first: then it is known what a forward pass takes here."
 TIME = "The budget is a time, as this machine executes a forward pass."
 WORDS = {
@@ -55,7 +58,7 @@ def decide_panel(session: Session) -> dict[str, Any]:
         value |= {"slider": None, "message": str(error)}
     value["message"] = value.get("message") or _message(session)
     fresh = search is None and not value["message"] and view.shows != "differences"
-    value["undecided"] = undecided(session, timed=value["clock"] is not None) if fresh else None
+    value["undecided"] = undecided(session, measured(session), by_time=by_time) if fresh else None
     value["note"] = _note(session, search) if search is not None else ""
     value["points"] = [] if search is None else [_point(one) for one in search.distinct]
     now = None if search is None else _place(search, lab.recipe)
@@ -85,20 +88,22 @@ def _by_time(session: Session) -> bool:
 
 def clock(session: Session) -> dict[str, float] | None:
     """Milliseconds of a forward pass: both ends of the slider, and what it begins with; None: nothing was measured."""
-    search, results = session.results.search, session.results
+    search, taken = session.results.search, measured(session)
     if search is not None and search.budget_seconds is not None:
         known = [one.seconds for one in search.everything if one.seconds is not None]
-        return {
-            "low": 1e3 * min(known),
-            "high": 1e3 * max(known),
-            "value": 1e3 * search.budget_seconds,
-        }
-    former = results.former.measurement if results.former is not None else None
-    measured = results.measurement or former
-    if measured is None:
+        value = search.budget_seconds if search.asked_seconds is None else search.asked_seconds
+        return {"low": 1e3 * min([*known, value]), "high": 1e3 * max([*known, value]), "value": 1e3 * value}
+    if taken is None:
         return None
-    low, high = sorted((measured.seconds, measured.full_seconds))
-    return {"low": 800 * low, "high": 1100 * high, "value": 1050 * measured.seconds}
+    low, high = sorted((taken.seconds, taken.full_seconds))
+    value = REACHED * max(taken.seconds, taken.slowest)
+    return {"low": 800 * low, "high": max(1100 * high, 1e3 * value), "value": 1e3 * value}
+
+
+def measured(session: Session) -> Measurement | None:
+    """What a forward pass takes, of the recipe in force or of the one before it; None: nobody measured it."""
+    results = session.results
+    return results.measurement or (None if results.former is None else results.former.measurement)
 
 
 def slider(recipe: Recipe, structure: Structure, search: Search | None) -> dict[str, int]:
@@ -139,12 +144,12 @@ def _point(one: Candidate) -> dict[str, Any]:
     return {
         "bytes": one.bytes,
         "ms": None if one.seconds is None else 1e3 * one.seconds,
-        "timed": "" if one.timed is None else " ".join(duration(one.timed)),
+        "timed": "" if one.timed is None else "\u00a0".join(duration(one.timed)),
         "kind": one.kind,
         "drift": drift(one) if isfinite(drift(one)) else None,
         "words": WORDS[one.kind] if one.kind != "uniform" else f"{one.label} everywhere",
-        "predicted": f"{short(100 * one.predicted)} %",
-        "measured": "" if one.verified is None else f"{short(100 * one.verified.drift)} %",
+        "predicted": f"{short(100 * one.predicted)}\u00a0%",
+        "measured": "" if one.verified is None else f"{short(100 * one.verified.drift)}\u00a0%",
         "layers": counts,
     }
 
@@ -177,11 +182,34 @@ def _note(session: Session, search: Search) -> str:
         parts.append(
             f"single layers add up: rank correlation {check.spearman:.2f}, measured / predicted {check.ratio:.2f}"
         )
-    if search.budget_seconds is not None and search.chosen.timed is not None:
-        taken, limit = search.chosen.timed, search.budget_seconds
-        parts.append(f"asked for {1e3 * limit:.3g} ms, the result takes {1e3 * taken:.3g} ms as measured")
     parts += [f"in single trials {note}" for note in scan.simplified]
-    return "; ".join(parts) + "."
+    return " ".join((*_timing(search), "; ".join(parts) + "."))
+
+
+def _timing(search: Search) -> list[str]:
+    """Sentences on time: what was asked for and came of it, and whether the front is more than noise."""
+    limit, taken = search.budget_seconds, search.chosen.timed
+    if limit is None:
+        return []
+    asked, told = limit if search.asked_seconds is None else search.asked_seconds, []
+    if asked < limit:
+        told.append(
+            f"{_ms(asked)} cannot be reached: the fastest choice of bits takes {_ms(limit)}, and is shown."
+        )
+    if taken is not None:
+        told.append(f"Asked for {_ms(asked)}, what was chosen takes {_ms(taken)} as measured.")
+    known = [one.seconds for one in search.candidates if one.seconds is not None]
+    span = max(known) - min(known) if known else 0.0
+    if known and span < search.spread_seconds:
+        told.append(
+            f"The whole front spans {_ms(span)}, and passes of one recipe differ by {_ms(search.spread_seconds)}:"
+            " on this machine such differences in time are noise."
+        )
+    return told
+
+
+def _ms(seconds: float) -> str:
+    return f"{short(1e3 * seconds)}\u00a0ms"
 
 
 def _same_method(one: Recipe, other: Recipe, structure: Structure) -> bool:

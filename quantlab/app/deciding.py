@@ -10,6 +10,7 @@ from quantlab.app.changing import Message, Verb, replace_recipe
 from quantlab.app.measure import panels
 from quantlab.app.running import run_job
 from quantlab.app.work import Emit, Parts
+from quantlab.engine.budget import OR_FASTEST
 from quantlab.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -39,13 +40,13 @@ def _search(session: Session, message: Message) -> Iterator[Parts]:
 
 
 def _budget(value: object, unit: str) -> int | str:
-    """Bytes, or a time in words.
+    """Bytes, or a time in words: one that is too short gives the fastest choice, because nobody knows it before.
 
     Raises:
         RecipeError: It is neither.
     """
     if unit == "ms" and type(value) in (int, float) and 0 <= value < LONGEST:  # type: ignore[operator]
-        return f"{value:.3f} ms"
+        return f"{value:.3f} ms{OR_FASTEST}"
     if unit != "ms" and type(value) is int and 0 <= value < 1 << 62:
         return value
     raise RecipeError(

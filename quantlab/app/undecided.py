@@ -8,10 +8,11 @@ from quantlab.engine.bit_rules import searchable, with_bits
 from quantlab.engine.plan import plan
 from quantlab.engine.scan import OPTIONS, SCENES
 from quantlab.engine.search import TRIES, VERIFIED, VERIFY
-from quantlab.figures.readable import duration
+from quantlab.figures.readable import duration, short
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session
+    from quantlab.engine.measurement import Measurement
     from quantlab.engine.recipe import Recipe
     from quantlab.models.structure import Structure
 
@@ -19,20 +20,23 @@ RECIPES = TRIES + VERIFIED + len(OPTIONS) + 3
 """Whole recipes that a search runs: its tries, points of the front, equal bits, and three it begins from."""
 LEAD = "Which layers need their bits?"
 THEN = (
-    "A front of size against drift. Load a point and it is the recipe in force, until Undo; before that nothing"
-    " changes. Layers shows which of them are sensitive, Differences what two recipes do otherwise."
+    "A front of {} against drift. Load a point and it is the recipe in force, until Undo; before that nothing"
+    " changes. Layers shows which of them are sensitive, Differences what two recipes do differently."
 )
-ALWAYS = "Set it on the slider first: megabytes of the whole network. Equal bits everywhere take"
+SIZE = "Set it on the slider first: megabytes of the whole network. Equal bits everywhere take"
+TIME = "Set it on the slider first: milliseconds of a forward pass on this machine. Measured were"
 UNMEASURED = "For milliseconds press Measure below “forward” first."
-MEASURED = "Or milliseconds of a forward pass: choose ms."
+OR_TIME = "Or milliseconds of a forward pass: choose ms."
+OR_SIZE = "What is too short gives the fastest choice of bits. Or megabytes of the whole network: choose MB."
 
 
-def undecided(session: Session, *, timed: bool) -> dict[str, Any]:
-    """Its texts by their places on the page, and what the network weighs at equal bits.
+def undecided(session: Session, measured: Measurement | None, *, by_time: bool) -> dict[str, Any]:
+    """Its texts by their places on the page, and budgets to press: sizes at equal bits, or times that were measured.
 
     Args:
         session: Whose recipe would be searched.
-        timed: Whether a budget in milliseconds can be asked for.
+        measured: Times of a forward pass; None: no budget in milliseconds can be asked for.
+        by_time: Whether the budget is in milliseconds.
 
     Raises:
         RecipeError: The recipe cannot be carried out at one of these bits.
@@ -42,16 +46,17 @@ def undecided(session: Session, *, timed: bool) -> dict[str, Any]:
     bits = f"{', '.join(map(str, OPTIONS[:-1]))} and {OPTIONS[-1]}"
     does = (
         f"A search runs each of {count} layers alone at {bits} bits on {SCENES} calibration scenes, finds for every"
-        " size the bits that harm the reconstruction least, and runs what it finds."
+        f" {'time' if by_time else 'size'} the bits that harm the reconstruction least, and runs what it finds."
     )
     return {
         "lead": LEAD,
         "does": does,
-        "budget": ALWAYS,
-        "sizes": _sizes(lab.recipe, lab.structure),
-        "unit": MEASURED if timed else UNMEASURED,
+        "budget": TIME if by_time else SIZE,
+        "counted": "ms" if by_time else "MB",
+        "offers": _sizes(lab.recipe, lab.structure) if measured is None or not by_time else _times(measured),
+        "unit": OR_SIZE if by_time else UNMEASURED if measured is None else OR_TIME,
         "takes": _takes(session, count),
-        "then": THEN,
+        "then": THEN.format("time" if by_time else "size"),
     }
 
 
@@ -66,9 +71,21 @@ def _takes(session: Session, count: int) -> str:
     return f"About {' '.join(whole)}: {told}, {' '.join(duration(each))} each. {kept}"
 
 
-def _sizes(recipe: Recipe, structure: Structure) -> list[dict[str, int]]:
+def _times(measured: Measurement) -> list[dict[str, Any]]:
+    known = {"this recipe": measured.seconds, "full precision": measured.full_seconds}
+    return [
+        {"label": label, "value": 1e3 * seconds, "text": f"{short(1e3 * seconds)} ms"}
+        for label, seconds in known.items()
+    ]
+
+
+def _sizes(recipe: Recipe, structure: Structure) -> list[dict[str, Any]]:
     names = searchable(recipe, structure)
     equal = {
         bits: with_bits(recipe, structure, dict.fromkeys(names, bits), vary="weights") for bits in OPTIONS
     }
-    return [{"bits": bits, "bytes": plan(structure, made).bytes} for bits, made in equal.items()]
+    weighs = {bits: plan(structure, made).bytes for bits, made in equal.items()}
+    return [
+        {"label": f"{bits} bits", "value": size, "text": f"{size / 1e6:.2f} MB"}
+        for bits, size in weighs.items()
+    ]

@@ -10,6 +10,8 @@ from quantlab.errors import RecipeError
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 TIMES = {"s": 10**6, "ms": 10**3, "us": 1, "µs": 1}
 """In microseconds."""
+OR_FASTEST = " or fastest"
+"""Behind a time: where it cannot be reached, the fastest choice is taken."""
 EIGHT = 8
 
 
@@ -45,23 +47,34 @@ def budget_microseconds(budget: str, priced: Sensitivity) -> int:
     """A time such as "30 ms" in microseconds.
 
     Args:
-        budget: As a person types it.
+        budget: As a person types it. "30 ms or fastest" is never too short: then it is what the fastest choice takes.
         priced: Which layers vary, with microseconds where bytes were.
 
     Raises:
         RecipeError: Less than the fastest choice takes.
     """
-    value, unit = _number_and_unit(budget)
-    wanted = int(value * TIMES[unit])
+    wanted = asked_microseconds(budget)
     fastest = priced.size({name: min(own, key=own.__getitem__) for name, own in priced.bytes.items()})
+    if budget.endswith(OR_FASTEST):
+        return max(wanted, fastest)
     if wanted < fastest:
         raise RecipeError(
             f"the fastest choice of bits takes {_milliseconds(fastest)} on this machine, of which"
             f" {_milliseconds(priced.fixed_bytes)} are not in layers whose bits vary",
             place="budget",
-            remedy=f"Ask for {_milliseconds(fastest)} or more.",
+            remedy=f"Ask for {_milliseconds(fastest)} or more, or for '{budget} or fastest'.",
         )
     return wanted
+
+
+def asked_microseconds(budget: str) -> int:
+    """The time that a budget names, whether or not it can be reached.
+
+    Raises:
+        RecipeError: It is neither size nor time.
+    """
+    value, unit = _number_and_unit(budget)
+    return round(value * TIMES[unit])
 
 
 def check_budget(budget: object) -> None:
@@ -87,13 +100,10 @@ def _asked(budget: int | str, scan: Sensitivity) -> int:
 def _number_and_unit(budget: object) -> tuple[float, str]:
     if type(budget) is int and budget >= 0:
         return budget, "b"
-    found = (
-        re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Zµ%]*)\s*", budget)
-        if isinstance(budget, str)
-        else None
-    )
+    typed = budget.removesuffix(OR_FASTEST) if isinstance(budget, str) else ""
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Zµ%]*)\s*", typed)
     unit = found[2].lower() if found else ""
-    if not found or (unit != "%" and unit not in UNITS and unit not in TIMES):
+    if not found or unit not in (TIMES if typed != budget else (*TIMES, *UNITS, "%")):
         raise RecipeError(
             f"{str(budget)[:40]!r} is no size and no time",
             place="budget",

@@ -12,7 +12,13 @@ from math import inf, isfinite
 
 from quantlab.engine.additive import front, lowered, optimum, spread
 from quantlab.engine.bit_rules import with_bits
-from quantlab.engine.budget import budget_bytes, budget_microseconds, check_budget, is_latency
+from quantlab.engine.budget import (
+    asked_microseconds,
+    budget_bytes,
+    budget_microseconds,
+    check_budget,
+    is_latency,
+)
 from quantlab.engine.plan import plan
 from quantlab.engine.prices import MICRO, Clock, Prices, measured_prices
 from quantlab.engine.recipe import Recipe
@@ -91,8 +97,7 @@ def search(
     fits = [one for one in (best, *uniform, current, *front) if field_.cost(one) <= budget and one.verified]
     best = min(fits, key=lambda one: (one.verified or _NEVER).drift)
     best = field_.improved(best, wish, between(job, 0.84, 1.0))
-    if prices is not None and clock is not None:
-        best = replace(best, timed=clock(recipe=best.recipe).seconds)
+    best, noise = (best, 0.0) if prices is None or clock is None else _timed(best, clock)
     front = tuple(sorted((*front, *((best,) if best.kind == "refined" else ())), key=lambda one: one.bytes))
     return Search(
         sensitivity=found,
@@ -104,6 +109,8 @@ def search(
         tried=field_.tried,
         seconds=time.perf_counter() - begun,
         budget_seconds=None if prices is None else budget / MICRO,
+        asked_seconds=None if prices is None else asked_microseconds(str(wish.budget)) / MICRO,
+        spread_seconds=noise,
     )
 
 
@@ -116,6 +123,12 @@ def _limit(
         return None, budget_bytes(wish.budget, plain)
     prices = measured_prices(clock, trials.structure, recipe, plain, wish.ask, job)
     return prices, budget_microseconds(str(wish.budget), prices.instead(plain))
+
+
+def _timed(best: Candidate, clock: Clock) -> tuple[Candidate, float]:
+    """The candidate with what it really takes, and how many seconds its passes differ by."""
+    taken = clock(recipe=best.recipe)
+    return replace(best, timed=taken.seconds), taken.slowest - taken.fastest
 
 
 _NEVER = Measured(inf, inf)

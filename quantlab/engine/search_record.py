@@ -222,6 +222,8 @@ class Search:
         tried: How many recipes were really run, those of the scan apart.
         seconds: Time it took, the scan included.
         budget_seconds: Of a forward pass, that ``chosen`` stays within by what its layers took; None: by size.
+        asked_seconds: What was asked for: less, where that cannot be reached and the fastest choice was taken.
+        spread_seconds: Between the fastest and the slowest pass of ``chosen`` as measured; 0 where nobody knows.
     """
 
     sensitivity: Sensitivity
@@ -233,6 +235,8 @@ class Search:
     tried: int = 0
     seconds: float = 0.0
     budget_seconds: float | None = None
+    asked_seconds: float | None = None
+    spread_seconds: float = 0.0
 
     @property
     def everything(self) -> tuple[Candidate, ...]:
@@ -253,6 +257,8 @@ class Search:
         return {
             "budget": self.budget,
             "budget_seconds": self.budget_seconds,
+            "asked_seconds": self.asked_seconds,
+            "spread_seconds": self.spread_seconds,
             "chosen": self.chosen.to_dict(),
             "current": self.current.to_dict(),
             "candidates": [candidate.to_dict() for candidate in self.candidates],

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
-from math import ceil, floor, isfinite, log10
+from math import ceil, floor, log10
 from typing import Any
 
 from quantlab.engine.search_record import Candidate, Search
@@ -14,6 +14,8 @@ from quantlab.figures.readable import duration, short
 from quantlab.figures.theme import LIGHT, Figure, Theme, axis, layout, titled
 
 FEW_POWERS = 4
+BELOW = 0.4
+"""Of the smallest drift above 0: where 0 stands on the logarithmic axis."""
 Points = Sequence[tuple[int, Candidate]]
 
 
@@ -47,6 +49,7 @@ def pareto(
     """Draw every candidate of a search at its size (or time) and drift; each point carries its place as ``customdata``.
 
     The drift is the measured one where the recipe was run, else the predicted one, and the marks tell which.
+    A logarithm has no zero: a drift of 0 stands below all others, where the axis says 0.
 
     Args:
         search: From ``lab.search()``.
@@ -59,7 +62,7 @@ def pareto(
     drawn = [
         (place, one)
         for place, one in enumerate(search.distinct)
-        if 0 < drift(one) < float("inf") and not (by_time and one.seconds is None)
+        if drift(one) < float("inf") and not (by_time and one.seconds is None)
     ]
     front = [(place, one) for place, one in drawn if one.kind in ("front", "refined")]
     uniform = [(place, one) for place, one in drawn if one.kind == "uniform"]
@@ -79,7 +82,10 @@ def pareto(
             _marks("in force", [pair for pair in drawn if pair[0] == now], across, ring)
             | {"hoverinfo": "skip"}
         )
-    return {"data": traces, "layout": _layout([one for _, one in drawn], budget, across, theme)}
+    percent = [100 * drift(one) for _, one in drawn]
+    for trace in traces:
+        trace["y"] = [value or _floor(percent) for value in trace["y"]]
+    return {"data": traces, "layout": _layout(percent, budget, across, theme)}
 
 
 def drift(candidate: Candidate) -> float:
@@ -87,12 +93,16 @@ def drift(candidate: Candidate) -> float:
     return candidate.predicted if candidate.verified is None else candidate.verified.drift
 
 
-def _layout(drawn: Sequence[Candidate], budget: float | None, across: Across, theme: Theme) -> dict[str, Any]:
+def _floor(percent: Sequence[float]) -> float:
+    """Where a drift of 0 is drawn: below the smallest other one."""
+    return BELOW * min((value for value in percent if value > 0), default=1.0)
+
+
+def _layout(percent: Sequence[float], budget: float | None, across: Across, theme: Theme) -> dict[str, Any]:
     figure_layout = layout(theme, uirevision=f"pareto {across.title}", margin=(40, 56, 16, 36))
     figure_layout["xaxis"] = axis(theme, title=titled(across.title, theme), nticks=8)
-    values = [100 * drift(one) for one in drawn if isfinite(drift(one))]
     title = titled("drift from full precision, % of the scene's size", theme)
-    figure_layout["yaxis"] = axis(theme, title=title, **(_ticks(min(values), max(values)) if values else {}))
+    figure_layout["yaxis"] = axis(theme, title=title, **_ticks(percent))
     figure_layout["hovermode"] = "closest"
     if budget is not None:
         line = {"color": theme.focus, "width": 1.5, "dash": "4px,3px"}
@@ -102,17 +112,17 @@ def _layout(drawn: Sequence[Candidate], budget: float | None, across: Across, th
     return figure_layout
 
 
-def _ticks(low: float, high: float) -> dict[str, Any]:
+def _ticks(percent: Sequence[float]) -> dict[str, Any]:
     """A logarithmic axis with plain numbers: 1, 2, 5 of each power of ten, or the powers where there are many."""
+    above = [value for value in percent if value > 0] or [1.0]
+    low, high = min(above), max(above)
     powers = range(floor(log10(low)), ceil(log10(high)) + 1)
     steps = (1, 2, 5) if len(powers) <= FEW_POWERS else (1,)
     values = [float(f"{step * 10.0**power:.1g}") for power in powers for step in steps]
-    return {
-        "type": "log",
-        "tickmode": "array",
-        "tickvals": values,
-        "ticktext": [short(value) for value in values],
-    }
+    ticks = {value: short(value) for value in values}
+    if 0 in percent:
+        ticks = {_floor(percent): "0"} | {value: text for value, text in ticks.items() if value > low / 2}
+    return {"type": "log", "tickmode": "array", "tickvals": list(ticks), "ticktext": list(ticks.values())}
 
 
 def _line(points: Points, across: Across, theme: Theme) -> dict[str, Any]:

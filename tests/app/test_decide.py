@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from quantlab.app.decide import clock
 from quantlab.engine.additive import front, optimum
 from quantlab.engine.bit_rules import weight_bits, with_bits
 from quantlab.engine.plan import plan
@@ -112,7 +113,7 @@ def test_before_a_search_the_tab_says_what_it_would_do_and_offers_half_the_8_bit
     assert page["takes"].startswith(
         "About 33 s: 480 passes for single layers, 320 for whole recipes, 41 ms each"
     )
-    assert (page["sizes"][0]["bytes"], page["sizes"][-1]["bytes"]) == (slider["low"], slider["high"])
+    assert (page["offers"][0]["value"], page["offers"][-1]["value"]) == (slider["low"], slider["high"])
     assert "press Measure" in page["unit"]
     assert bench.act(do="decide", name="shows", value="differences")["decide"]["undecided"] is None
     assert bench.value["points"] == []
@@ -278,27 +279,66 @@ def test_a_time_can_be_the_budget_once_a_forward_pass_was_measured(tab):
     assert value["clock"]["low"] < value["clock"]["value"] < value["clock"]["high"]
     assert value["clock"]["value"] == pytest.approx(1.05 * 41)
     assert value["by_time"], "before a search there is no front to disagree"
+    page = value["undecided"]
+    assert [one["text"] for one in page["offers"]] == ["41 ms", "86 ms"]
+    assert not any(
+        "of size" in text or "choose ms" in text for text in page.values() if isinstance(text, str)
+    )
     json.dumps(value)
 
 
-def test_a_search_by_time_asks_for_it_in_words_and_shows_the_front_in_milliseconds(tab):
-    bench, asked = tab(), []
+def test_the_time_that_is_offered_first_is_more_than_the_slowest_pass_took(tab):
+    bench = tab()
+    bench.act(do="measure")
+    known = bench.session.results.measurement
+    bench.session.results = replace(bench.session.results, measurement=replace(known, slowest=0.2))
+    offered = clock(bench.session)
+    assert 200 < offered["value"] <= offered["high"]
+
+
+def by_time(bench, **facts):
+    """Make every search of this bench one by time, with the times in ``facts``."""
+    asked = []
 
     def search(budget, *, job):
         asked.append(budget)
         found = make_search(bench.lab.recipe, bench.lab.structure, bench.value["slider"]["value"])
         timed = [replace(one, seconds=1e-6 * one.bytes) for one in found.candidates]
         chosen = replace(found.chosen, seconds=0.02, timed=0.021)
-        return replace(found, candidates=tuple(timed), chosen=chosen, budget_seconds=0.025)
+        return replace(found, candidates=tuple(timed), chosen=chosen, **facts)
 
     bench.lab.search = search
     bench.act(do="measure")
     bench.act(do="decide", name="unit", value="ms")
+    return asked
+
+
+def test_a_time_that_cannot_be_reached_is_answered_with_the_fastest_choice_and_the_slider_stays(tab):
+    bench = tab()
+    by_time(bench, budget_seconds=0.025, asked_seconds=0.01)
+    value = bench.act(do="search", budget=10, unit="ms")["decide"]
+    assert value["clock"]["value"] == pytest.approx(10)
+    assert value["clock"]["low"] <= 10
+    assert "10\u00a0ms cannot be reached: the fastest choice of bits takes 25\u00a0ms" in value["note"]
+    assert value["points"]
+
+
+@pytest.mark.parametrize(("spread", "noise"), [(0.0, False), (9.0, True)])
+def test_a_front_narrower_than_the_spread_of_the_passes_is_called_noise(tab, spread, noise):
+    bench = tab()
+    by_time(bench, budget_seconds=0.025, asked_seconds=0.025, spread_seconds=spread)
+    value = bench.act(do="search", budget=25, unit="ms")["decide"]
+    assert ("are noise" in value["note"]) == noise
+
+
+def test_a_search_by_time_asks_for_it_in_words_and_shows_the_front_in_milliseconds(tab):
+    bench = tab()
+    asked = by_time(bench, budget_seconds=0.025)
     value = bench.act(do="search", budget=25.0004, unit="ms")["decide"]
-    assert asked == ["25.000 ms"]
+    assert asked == ["25.000 ms or fastest"]
     assert value["clock"]["value"] == pytest.approx(25)
     assert "ms" in value["front"]["layout"]["xaxis"]["title"]["text"]
-    assert "asked for 25 ms, the result takes 21 ms as measured" in value["note"]
+    assert "Asked for 25\u00a0ms, what was chosen takes 21\u00a0ms as measured" in value["note"]
     back = bench.act(do="decide", name="unit", value="MB")["decide"]
     assert "MB" in back["front"]["layout"]["xaxis"]["title"]["text"]
 

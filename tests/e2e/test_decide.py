@@ -60,7 +60,7 @@ def found(searched, tab):
 
 
 def megabytes(locator):
-    return float(re.search(r"([0-9.]+) MB", locator.text_content())[1])
+    return float(re.search(r"([0-9.]+)\sMB", locator.text_content())[1])
 
 
 def test_the_slider_names_the_best_recipe_that_fits(found):

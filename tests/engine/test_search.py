@@ -170,6 +170,8 @@ def test_a_time_is_a_budget_and_one_that_is_too_short_says_what_the_fastest_take
     assert [is_latency(budget) for budget in asked] == [True, True, False, False, False]
     assert budget_microseconds(f"{fastest} us", priced) == fastest
     assert budget_microseconds("2 s", priced) == 2_000_000
+    assert budget_microseconds("1 us or fastest", priced) == fastest
+    assert budget_microseconds("2 s or fastest", priced) == 2_000_000
     with pytest.raises(RecipeError, match="the fastest choice of bits takes") as caught:
         budget_microseconds(f"{fastest - 1} us", priced)
     assert budget_microseconds(caught.value.remedy.split("for ")[1].split(" or")[0], priced) >= fastest
@@ -178,7 +180,9 @@ def test_a_time_is_a_budget_and_one_that_is_too_short_says_what_the_fastest_take
 
 
 @pytest.mark.bad_input
-@pytest.mark.parametrize("budget", ["", "much", "-3 MB", "4 parsec", "30 fps", 0.5, True, [], "1e99 MB"])
+@pytest.mark.parametrize(
+    "budget", ["", "much", "-3 MB", "4 parsec", "30 fps", 0.5, True, [], "1e99 MB", "9 MB or fastest"]
+)
 def test_what_is_no_size_is_refused(budget):
     with pytest.raises(RecipeError, match="no size"):
         check_budget(budget)
@@ -419,7 +423,8 @@ def test_a_search_by_time_keeps_the_time_takes_what_was_measured_and_times_the_r
         layers = {name: {4: 1e-4, 8: 2e-4, 16: 4e-4}[bits] for name, bits in widths.items()}
         full = dict.fromkeys(widths, 4e-4)
         seconds = 1e-3 + sum(layers.values())
-        return Measurement(seconds, 1.0, None, 1, 0, 0, layers=layers, full_layers=full)
+        passes = {"fastest": seconds - 1e-4, "slowest": seconds + 1e-4}
+        return Measurement(seconds, 1.0, None, 3, 0, 0, **passes, layers=layers, full_layers=full)
 
     limit = 1e-3 + 1e-4 * (len(weight_bits(lab.recipe, lab.structure)) + 1)
     wish = Wish(f"{1e6 * limit:.0f} us", Ask(bits=(4, 8), scenes=1), tries=2, verify=1)
@@ -428,6 +433,7 @@ def test_a_search_by_time_keeps_the_time_takes_what_was_measured_and_times_the_r
     assert found.budget_seconds == pytest.approx(limit)
     assert found.chosen.timed == pytest.approx(found.chosen.seconds)
     assert found.chosen.seconds <= 1.000001 * limit
+    assert (found.asked_seconds, found.spread_seconds) == (found.budget_seconds, pytest.approx(2e-4))
     assert asked[-1] == found.chosen.recipe
     assert sum(bits > 4 for bits in found.chosen.bits.values()) <= 1
     fitting = [one for one in found.everything if one.verified and one.seconds <= 1.000001 * limit]

@@ -74,9 +74,9 @@ export function mountDecide(host, { config, send }) {
   const canvas = make("div", { class: "ql-plot", "data-testid": "front" });
   const message = make("p", { class: "ql-note", "data-testid": "decide-message" });
   const waiting = make("div", { class: "ql-pool-waiting" }, message);
-  const undecided = mountUndecided((bytes) => {
-    if (counted !== "MB") choose("MB");
-    range.value = bytes;
+  const undecided = mountUndecided((value, name) => {
+    if (counted !== name) choose(name);
+    range.value = value;
     moved();
   });
   const frame = make("div", { class: "ql-plot-frame" }, canvas, waiting, undecided.element);
@@ -102,15 +102,16 @@ export function mountDecide(host, { config, send }) {
     setText(read, unit().words(value, shown.slider));
     read.title = unit().help(shown.slider);
     range.setAttribute("aria-valuetext", read.textContent);
-    const place = within(points, value, unit().of);
+    const fits = within(points, value, unit().of);
+    const place = fits < 0 ? least(points, unit().of) : fits;
     found.hidden = place < 0;
     if (place >= 0) {
       const point = points[place];
       load.dataset.place = place;
       load.disabled = place === now;
       const drift = point.measured ? `measured ${point.measured}` : `predicted ${point.predicted}, not run`;
-      const time = point.ms === null ? "" : `, ${point.ms.toPrecision(3)} ms${point.timed ? ` (measured ${point.timed})` : ""}`;
-      setText(best, `Best found within it: ${(point.bytes / 1e6).toFixed(2)} MB${time}, drift ${drift}; layers\u00a0×\u00a0bits: ${point.layers}`);
+      const time = point.ms === null ? "" : `, ${point.ms.toPrecision(3)}\u00a0ms${point.timed ? ` (measured ${point.timed})` : ""}`;
+      setText(best, `${fits < 0 ? "Nothing found is within it; the least" : "Best found within it"}: ${(point.bytes / 1e6).toFixed(2)}\u00a0MB${time}, drift ${drift}; layers\u00a0×\u00a0bits: ${point.layers}`);
       best.title = `${point.words}; predicted ${point.predicted}`;
     }
     draw();
@@ -176,6 +177,13 @@ function within(points, most, cost) {
     if (cost(point) <= most && point.drift !== null && (best < 0 || better(point, points[best]))) best = place;
   });
   return best;
+}
+
+/** The place of the point that costs least, -1 where none is known. */
+function least(points, cost) {
+  const known = points.filter((point) => point.drift !== null && cost(point) < Infinity);
+  const first = known.sort((one, other) => cost(one) - cost(other) || one.drift - other.drift)[0];
+  return first ? points.indexOf(first) : -1;
 }
 
 /** What was run goes before what was only predicted, where their drifts are within the error of the prediction. */

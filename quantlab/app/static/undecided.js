@@ -1,10 +1,10 @@
-// What stands on the tab "Decide" before anything was searched. A size that is pressed becomes the budget.
+// What stands on the tab "Decide" before anything was searched. An offer that is pressed becomes the budget.
 import { make, setText } from "./dom.js";
 
-/** The page; show(value) fills it or hides it, `choose(bytes)` is told the size that a person pressed. */
+/** The page; show(value) fills it or hides it, `choose(value, unit)` is told what a person pressed. */
 export function mountUndecided(choose) {
   const [lead, does, budget, unit, takes, then] = Array.from({ length: 6 }, () => make("p", {}));
-  const sizes = make("div", { class: "ql-undecided-sizes" });
+  const offers = make("div", { class: "ql-undecided-sizes" });
   const row = (term, ...content) => [make("dt", {}, term), make("dd", {}, ...content)];
   lead.classList.add("ql-undecided-lead");
   const element = make(
@@ -15,7 +15,7 @@ export function mountUndecided(choose) {
       "dl",
       {},
       ...row("search", does),
-      ...row("budget", budget, sizes, unit),
+      ...row("budget", budget, offers, unit),
       ...row("time", takes),
       ...row("then", then),
     ),
@@ -27,9 +27,9 @@ export function mountUndecided(choose) {
       if (!value) return;
       const texts = [[lead, value.lead], [does, value.does], [budget, value.budget], [unit, value.unit], [takes, value.takes], [then, value.then]];
       for (const [place, text] of texts) setText(place, text);
-      sizes.replaceChildren(
-        ...value.sizes.map(({ bits, bytes }) =>
-          make("button", { type: "button", title: "Take this size as the budget", onclick: () => choose(bytes) }, `${bits} bits`, make("span", { class: "ql-quiet" }, `${(bytes / 1e6).toFixed(2)} MB`)),
+      offers.replaceChildren(
+        ...value.offers.map((one) =>
+          make("button", { type: "button", title: "Take this as the budget", onclick: () => choose(one.value, value.counted) }, one.label, make("span", { class: "ql-quiet" }, one.text)),
         ),
       );
     },
