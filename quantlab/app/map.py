@@ -35,7 +35,8 @@ def map_panel(session: Session) -> str:
     view, lab = session.view, session.open_lab()
     layers = lab.structure.layers
     streams = _streams(view.streams, {layer.stream for layer in layers.values()})
-    shown = {name: value for name, value in _severities(session).items() if layers[name].stream in streams}
+    known = _severities(session)
+    shown = {name: value for name, value in known.items() if layers[name].stream in streams}
     settings, told = lab.recipe.layers(lab.structure), _told(view.color_by)
     notes = {name: summary(chosen) for name, chosen in settings.items()}
     untouched = {name for name, chosen in settings.items() if not chosen.quantized}
@@ -52,7 +53,7 @@ def map_panel(session: Session) -> str:
     return to_json(
         {
             "figure": figure,
-            "worst": _worst(shown, layers, told),
+            "worst": _worst(known if view.color_by == "time" else shown, layers, told),
             "layers": [
                 [name, short_name(item), shown.get(name), told(shown[name]) if name in shown else ""]
                 for name, item in layers.items()
@@ -99,7 +100,7 @@ def _told(color_by: str) -> Callable[[float], str]:
 def _worst(
     shown: Mapping[str, float], layers: Mapping[str, Placed], told: Callable[[float], str]
 ) -> list[dict[str, Any]]:
-    """The list beside the map."""
+    """The list beside the map; by time of the whole network, because a pass is as slow as all its parts together."""
     top = max(shown.values(), default=1.0)
     return [
         {

@@ -195,6 +195,6 @@ def _numbers(session: Session) -> dict[str, Any]:
     plan = session.open_lab().plan()
     sizes = (plan.bytes, plan.full_bytes)
     timed = (results.measurement, results.former.measurement if results.former is not None else None)
-    if results.evaluation is None:
-        return numbers(former, None, sizes=sizes, stale=True, measured=timed)
-    return numbers(results.evaluation, former, sizes=sizes, stale=False, measured=timed)
+    stale, measuring = results.evaluation is None, session.job is not None and session.job is session.timing
+    now, before = (former, None) if stale else (results.evaluation, former)
+    return numbers(now, before, sizes=sizes, stale=stale, measured=timed, measuring=measuring)

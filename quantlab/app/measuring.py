@@ -21,8 +21,14 @@ def _measure(session: Session, _message: Message) -> Iterator[Parts]:
         return
     yield from follow(session, "numbers")
     if session.job is None:
-        yield from run_job(session, measure_execution)
+        yield from run_job(session, measure_execution, lambda: _begun(session))
         yield panels(session, "numbers", "layer", "map")
+
+
+def _begun(session: Session) -> Parts:
+    """The tile says at once that it is being measured."""
+    session.timing = session.job
+    return panels(session, "numbers")
 
 
 def _executable(session: Session, _message: Message) -> Iterator[Parts]:

@@ -62,8 +62,8 @@ class Session:
         lab: None until it is open.
         interactive: Whether edits are followed at once: a forward pass is short.
         stale: Whether the recipe changed since everything was last measured; then there is something to run.
-        pooling, blaming, searching: The jobs that last looked at the pool, for the layers that damage a region, and
-            for the bits of every layer.
+        pooling, blaming, searching, timing: The jobs that last looked at the pool, for the layers that damage a region,
+            for the bits of every layer, and at the time of a forward pass.
         message: What went wrong last, for the person; "" for nothing.
         exported: Where the model was last written, what is said of it, and the code that runs it; or, with a "target",
             where an earlier export stands, which waits for a yes.
@@ -82,6 +82,7 @@ class Session:
         self.pooling: Job | None = None
         self.blaming: Job | None = None
         self.searching: Job | None = None
+        self.timing: Job | None = None
         self.interactive = False
         self.stale = False
         self.message: dict[str, str] = {}

@@ -28,7 +28,7 @@ from quantlab.kernels.attention import use_attention
 from quantlab.kernels.compute import lower
 from quantlab.kernels.table import Choice
 
-RUNS = 5
+RUNS = 7
 """Passes a median is of, at most."""
 SECONDS = 5.0
 """So long the passes after the first may take."""
@@ -78,6 +78,7 @@ def measure(
     full, own, *mixed = rivals
     return Measurement(
         seconds=median(own.seconds),
+        ratios=_ratios(full, own),
         full_seconds=median(full.seconds),
         mixed_seconds=median(mixed[0].seconds) if mixed else None,
         runs=runs,
@@ -163,6 +164,7 @@ class _Rival:
     name: str
     network: nn.Module
     seconds: list[float] = field(default_factory=list)
+    worked: list[float | None] = field(default_factory=list)
     blocks: Mapping[str, float] = field(default_factory=dict)
     peak: int | None = None
     outputs: Mapping[str, Tensor] = field(default_factory=dict)
@@ -171,6 +173,7 @@ class _Rival:
         """One pass more; a job looks in at every layer, which takes time too."""
         run = execute(subject, self.network, value, job=job, text=self.name)
         self.seconds.append(run.seconds)
+        self.worked.append(run.worked)
         self.blocks, self.outputs = run.durations(), run.outputs
 
 
@@ -193,8 +196,16 @@ def _race(subject: Subject, value: Any, rivals: list[_Rival], job: Job | None) -
         for rival in again:
             rival.run(subject, value, section if is_long else None)
     for rival in again:
-        del rival.seconds[0]
+        del rival.seconds[0], rival.worked[0]
     return runs
+
+
+def _ratios(full: _Rival, own: _Rival) -> tuple[float, ...]:
+    """Round by round, how many times as fast; with more threads than one the time of this one is not all of it."""
+    worked = [(a, b) for a, b in zip(full.worked, own.worked, strict=True) if a and b]
+    if torch.get_num_threads() > 1 or len(worked) < len(own.seconds):
+        worked = list(zip(full.seconds, own.seconds, strict=True))
+    return tuple(whole / part for whole, part in worked)
 
 
 def _is_mixed(network: nn.Module) -> bool:

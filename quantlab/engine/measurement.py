@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from statistics import median, quantiles
 from typing import Any
 
 
@@ -40,6 +41,8 @@ class Measurement:
         date: When, in UTC, as ISO 8601 without fractions.
         scene: Which.
         lowered: The same with bfloat16 between the quantized layers; None where nobody asked for it.
+        ratios: How many times as fast as the network as it was loaded, round by round: what else a machine does slows
+            both of a round alike. Of processor time where there is one thread, else of the time on the wall.
     """
 
     seconds: float
@@ -68,11 +71,20 @@ class Measurement:
     date: str = ""
     scene: str = ""
     lowered: Measurement | None = None
+    ratios: tuple[float, ...] = ()
 
     @property
     def faster(self) -> float:
-        """How many times as fast as the network as it was loaded."""
-        return self.full_seconds / self.seconds
+        """How many times as fast as the network as it was loaded: the median of the rounds."""
+        return median(self.ratios) if self.ratios else self.full_seconds / self.seconds
+
+    @property
+    def between(self) -> tuple[float, float]:
+        """The quartiles of `faster` over the rounds; both are `faster` where there was one round."""
+        if len(self.ratios) < 2:
+            return self.faster, self.faster
+        low, _, high = quantiles(self.ratios, n=4, method="inclusive")
+        return low, high
 
     @property
     def shares(self) -> dict[str, float]:

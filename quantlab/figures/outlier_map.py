@@ -91,7 +91,8 @@ def outlier_map(
     columns = max((column + 1 for row in rows for column in row.cells), default=1)
     cells = [[row.cells.get(column, "") for column in range(columns)] for row in rows]
     names = {name for line in cells for name in line if name}
-    low, high = colour_range([value for name, value in values.items() if name in names], quantity.low)
+    drawn = [value for name, value in values.items() if name in names]
+    low, high = colour_range(drawn, quantity.low, quantity.apart)
     hover = [
         [_hover(name, values, quantity.short, notes or {}, untouched) for name in line] for line in cells
     ]

@@ -12,16 +12,16 @@ from quantlab.figures.readable import short
 from quantlab.figures.theme import Theme
 
 
-def colour_range(values: Sequence[float], least: float) -> tuple[float, float]:
+def colour_range(values: Sequence[float], least: float, apart: float = 10.0) -> tuple[float, float]:
     """The ends of the scale: from where all but the smallest twentieth begin, and never below what is harmless.
 
-    They are at least a factor of ten apart, so that equal values do not look like a contrast.
+    They are at least the factor ``apart`` from each other, so that equal values do not look like a contrast.
     """
     if not values:
-        return least, 10 * least
+        return least, apart * least
     low = max(least, float(np.percentile(values, 5)))
     top = max(values)
-    return max(least, min(low, top / 10)), max(top, 10 * least)
+    return max(least, min(low, top / apart)), max(top, apart * least)
 
 
 def colour_bar(low: float, high: float, theme: Theme, *, percent: bool = False) -> dict[str, Any]:

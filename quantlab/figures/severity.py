@@ -22,6 +22,7 @@ class Quantity:
         low: Values at and below it count as harmless.
         help: What it says, in one sentence.
         percent: Shown as per cent.
+        apart: The ends of the scale are at least this factor apart.
     """
 
     label: str
@@ -29,6 +30,7 @@ class Quantity:
     low: float
     help: str
     percent: bool = False
+    apart: float = 10.0
 
 
 QUANTITIES: Mapping[str, Quantity] = {
@@ -60,6 +62,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         1e-4,
         "Which part of a forward pass the layer takes, as this machine executes it.",
         percent=True,
+        apart=1.5,
     ),
 }
 

@@ -53,6 +53,7 @@ def numbers(
     sizes: tuple[int, int],
     stale: bool,
     measured: tuple[Measurement | None, Measurement | None] = (None, None),
+    measuring: bool = False,
 ) -> dict[str, Any]:
     """The tiles of the strip, left to right.
 
@@ -62,8 +63,9 @@ def numbers(
         sizes: Bytes of the weights under the recipe and in 16 bits, known before anything ran.
         stale: Whether the recipe changed since ``now`` was measured.
         measured: The execution under the recipe, and under the one before the last change.
+        measuring: Whether it is being measured now.
     """
-    forward = forward_tile(*measured, None if stale else now)
+    forward = forward_tile(*measured, None if stale else now, measuring=measuring)
     items = [*(_tile(kind, now, before) for kind in KINDS), _size(before, sizes), forward]
     return {"items": items, "stale": stale, "problems": list(now.problems) if now is not None else []}
 

@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 
 SAME = 1.05
 """Ratios up to it are noise of the machine."""
+WIDE = 1.1
+"""Quartiles of the rounds' ratios that are further apart give a range, and no number."""
 BUSY = 1.3
 """The slowest pass over the fastest, from which on something else was running."""
+KNOWN = {"native": "native (our own C)"}
+"""Kernels whose name does not say whose they are."""
+MEASURING = "measuring…"
 ASK = (
     "Time of one scene as executed: the layers are packed and run by the fastest kernels of this machine, in turns"
     " with full precision. Until that is measured, every layer is simulated, which is slower."
@@ -22,7 +27,11 @@ ASK = (
 
 
 def forward_tile(
-    measured: Measurement | None, before: Measurement | None, evaluation: Evaluation | None
+    measured: Measurement | None,
+    before: Measurement | None,
+    evaluation: Evaluation | None,
+    *,
+    measuring: bool = False,
 ) -> dict[str, Any]:
     """The time of a whole forward pass as executed, or the offer to measure it.
 
@@ -30,12 +39,13 @@ def forward_tile(
         measured: Under the recipe; None: not measured.
         before: Under the recipe before the last change.
         evaluation: Under the recipe; a pass in which blocks were answered from memory says nothing of the simulation.
+        measuring: Whether it is being measured now.
     """
     tile: dict[str, Any] = {
         "label": "forward",
         "value": "",
         "unit": "",
-        "note": "not measured",
+        "note": MEASURING if measuring else "not measured",
         "base": "",
         "trend": "",
     }
@@ -43,27 +53,31 @@ def forward_tile(
         simulated = evaluation is not None and not evaluation.replayed
         told = " ".join(duration(evaluation.seconds)) if simulated and evaluation is not None else ""
         base = f"simulated {told}" if told else ""
-        return tile | {"base": base, "help": ASK, "ask": {"do": "measure", "label": "Measure"}}
+        return tile | {"base": base, "help": ASK, "ask": _ask("Measure", measuring=measuring)}
     value, unit = duration(measured.seconds)
-    note = "" if before is None else f"was {' '.join(duration(before.seconds))}"
-    full = f"full {' '.join(duration(measured.full_seconds))}"
-    note = note or ("≈ " if _spread(measured) else "") + speed(measured)
-    found = {"value": value, "unit": unit, "note": note, "base": full}
-    again = {"do": "measure", "label": "↻"}
-    return tile | found | {"help": explained(measured), "ask": again}
+    note = speed(measured) if before is None else f"was {' '.join(duration(before.seconds))}"
+    base, rounds = f"full {' '.join(duration(measured.full_seconds))}", _range(measured)
+    if rounds:
+        base = "busy machine" if rounds in note else f"{rounds}, busy"
+    told = explained(measured)
+    found = {"value": value, "unit": unit, "note": MEASURING if measuring else note, "base": base}
+    return tile | found | {"help": told, "details": told.split("\n"), "ask": _ask("↻", measuring=measuring)}
 
 
 def speed(measured: Measurement) -> str:
-    """How it compares with full precision: "2.1× faster"."""
-    ratio = measured.faster
-    if 1 / SAME < ratio < SAME:
-        return "as fast as full"
+    """How it compares with full precision: "2.1× faster", or "1.1–1.4× as fast" where rounds do not agree."""
+    ratio, (low, high), rounds = measured.faster, measured.between, _range(measured)
+    if 1 / SAME < ratio < SAME or low <= 1 <= high:
+        return "about as fast"
+    if rounds:
+        return f"{rounds} as fast"
     return f"{short(ratio, 2)}× faster" if ratio > 1 else f"{short(1 / ratio, 2)}× slower"
 
 
 def kernels(counts: Mapping[str, int]) -> str:
     """Kernels and how many layers each executes."""
-    return ", ".join(f"{name} × {count}" for name, count in counts.items()) or "none: no layer is rounded"
+    told = ", ".join(f"{KNOWN.get(name, name)} × {count}" for name, count in counts.items())
+    return told or "none: no layer is rounded"
 
 
 def explained(measured: Measurement) -> str:
@@ -72,7 +86,7 @@ def explained(measured: Measurement) -> str:
     full = " ".join(duration(measured.full_seconds))
     lines = [
         f"measured on this machine ({where}), median of {_count(measured.runs, 'pass', 'es')}",
-        f"full precision: {full}; {speed(measured)}",
+        f"full precision, in turns with it: {full}; {speed(measured)}",
         *_spread(measured),
         f"kernels: {kernels(measured.kernels)}; attention: {measured.attention}",
         f"weights in memory: {_bytes(measured.bytes)} of {_bytes(measured.full_bytes)}",
@@ -92,7 +106,7 @@ def explained(measured: Measurement) -> str:
         lines.append(
             f"{_count(len(measured.simulated), 'layer')} simulated: no kernel multiplies their integers"
         )
-    lines += [f"not {kernel}: {why}" for kernel, why in measured.skipped.items()]
+    lines += [f"not {KNOWN.get(kernel, kernel)}: {why}" for kernel, why in measured.skipped.items()]
     return "\n".join(lines)
 
 
@@ -107,7 +121,7 @@ def layer_time(measured: Measurement | None, name: str) -> str:
 
 
 def time_parts(measured: Measurement | None, part_of: Mapping[str, str]) -> str:
-    """Where a forward pass goes: "layers 57 % of 91 ms (trunk 10, heads 47); attention, norms … 43 %".
+    """Where a forward pass goes: "trunk 10 %, heads 47 %, between layers 43 % of 91 ms".
 
     Args:
         measured: Under the recipe; None gives "".
@@ -119,10 +133,20 @@ def time_parts(measured: Measurement | None, part_of: Mapping[str, str]) -> str:
     for name, share in measured.shares.items():
         part = part_of.get(name, "other")
         parts[part] = parts.get(part, 0.0) + share
-    within = round(100 * min(1.0, sum(parts.values())))
-    told = ", ".join(f"{part} {100 * share:.0f}" for part, share in parts.items())
-    inside = f"{within} % of {' '.join(duration(measured.seconds))}{f' ({told})' if len(parts) > 1 else ''}"
-    return f"layers {inside}; attention, norms … {100 - within} %"
+    told = {part if len(parts) > 1 else "layers": round(100 * share) for part, share in parts.items()}
+    told["between layers"] = max(0, 100 - sum(told.values()))
+    listed = ", ".join(f"{part} {share} %" for part, share in told.items())
+    return f"{listed} of {' '.join(duration(measured.seconds))}"
+
+
+def _ask(label: str, *, measuring: bool) -> dict[str, Any]:
+    return {"do": "measure", "label": label, "busy": measuring}
+
+
+def _range(measured: Measurement) -> str:
+    """Where the middle half of the rounds lies, "0.94–1.3×"; "" where they agree."""
+    low, high = measured.between
+    return f"{short(low, 2)}–{short(high, 2)}×" if high > WIDE * low else ""
 
 
 def _off(measured: Measurement) -> str:
@@ -132,10 +156,12 @@ def _off(measured: Measurement) -> str:
 
 def _spread(measured: Measurement) -> list[str]:
     """What a busy machine does to single passes, where it shows."""
-    if measured.slowest <= BUSY * measured.fastest:
+    rounds = _range(measured)
+    if measured.slowest <= BUSY * measured.fastest and not rounds:
         return []
     low, high = (" ".join(duration(seconds)) for seconds in (measured.fastest, measured.slowest))
-    return [f"the machine was busy: passes took {low} to {high}; measure again when it is not"]
+    half = f", half of the rounds were {rounds} as fast" if rounds else ""
+    return [f"the machine was busy: passes took {low} to {high}{half}; measure again when it is not"]
 
 
 def _bytes(count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -57,14 +58,37 @@ def test_the_map_colours_by_time_once_there_is_one(opened):
     assert timed["worst"]
     assert timed["message"] == ""
     assert waiting["parts"] == ""
-    assert timed["parts"] == "layers 33 % of 41 ms (trunk 29, heads 4); attention, norms … 67 %"
+    assert timed["parts"] == "trunk 29 %, heads 4 %, between layers 67 % of 41 ms"
     assert json.loads(act(opened, do="color_by", value="tre")["map"])["parts"] == ""
+
+
+def test_the_slowest_layers_are_those_of_the_whole_network_whatever_the_map_shows(opened):
+    slow = next(name for name, layer in opened.lab.structure.layers.items() if layer.stream.endswith("head"))
+    act(opened, do="measure")
+    timed = opened.lab.timed[opened.lab.recipe]
+    found = replace(timed, layers={**timed.layers, slow: 0.004})
+    opened.session.results = replace(opened.session.results, measurement=found)
+    drawn = json.loads(act(opened, do="color_by", value="time")["map"])
+    assert drawn["stream"] == "trunk"
+    assert drawn["worst"][0]["name"] == slow
+    assert slow not in [name for name, *_ in drawn["layers"]]
+
+
+def test_while_it_is_measured_the_tile_says_so_and_not_afterwards(opened):
+    notes = [
+        forward({"numbers": parts["numbers"]["value"]})["note"]
+        for parts in opened.actions.act("page", {"do": "measure"})
+        if "numbers" in parts
+    ]
+    assert notes[0] == "measuring…"
+    assert notes[-1] == "2.1× faster"
 
 
 def test_a_measurement_that_fails_says_why_and_leaves_no_time(opened):
     opened.lab.fails = "measure"
     parts = act(opened, do="measure")
     assert parts["status"]["message"]["problem"]
+    assert forward(parts)["note"] == "not measured"
     assert opened.session.results.measurement is None
 
 

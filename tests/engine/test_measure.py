@@ -11,7 +11,7 @@ from torch import nn
 
 import quantlab as ql
 from quantlab.engine.executable import changed, executable, nearest, simulated, widened
-from quantlab.engine.measure import held_bytes, layer_seconds
+from quantlab.engine.measure import _ratios, _Rival, held_bytes, layer_seconds
 from quantlab.engine.settings import LayerSettings
 from quantlab.engine.subject import subject_of
 from quantlab.errors import JobCancelledError, RecipeError, SceneError
@@ -101,6 +101,19 @@ def test_it_is_measured_again_where_that_is_asked(lab, measured):
     assert anew is not measured
     assert anew is lab.measure()
     assert 0 < anew.fastest <= anew.seconds <= anew.slowest
+    assert len(anew.ratios) == anew.runs
+    low, high = anew.between
+    assert min(anew.ratios) <= low <= anew.faster <= high <= max(anew.ratios)
+
+
+def test_a_round_compares_what_this_thread_worked_and_the_wall_where_there_are_more(monkeypatch):
+    full, own = _Rival("full", Net(), [4.0, 9.0], [2.0, 3.0]), _Rival("own", Net(), [1.0, 3.0], [1.0, 1.0])
+    for threads, ratios in ((1, (2.0, 3.0)), (2, (4.0, 3.0))):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert _ratios(full, own) == ratios
+    monkeypatch.undo()
+    on_gpu = _Rival("own", Net(), [1.0, 3.0], [None, None])
+    assert _ratios(full, on_gpu) == (4.0, 3.0), "nobody knows what this thread did for it"
 
 
 def test_what_bfloat16_between_the_layers_costs_is_measured_for_our_networks_and_refused_for_others(lab):

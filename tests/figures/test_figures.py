@@ -229,6 +229,16 @@ def test_the_scale_begins_near_the_smallest_values_and_ends_at_the_largest():
     assert figure["data"][0]["colorbar"]["ticktext"][-1] == "0.123"
 
 
+def test_times_use_the_whole_scale_though_they_are_alike_and_equal_ones_make_no_contrast():
+    layers = [layer("a"), layer("b", index=1)]
+    ends = {}
+    for least in (0.02, 0.04):
+        heat = figures.outlier_map(layers, {"a": least, "b": 0.04}, color_by="time")["data"][0]
+        ends[least] = 10 ** heat["zmin"], 10 ** heat["zmax"]
+    assert ends[0.02] == pytest.approx((0.021, 0.04))
+    assert ends[0.04][1] >= 1.5 * ends[0.04][0]
+
+
 def test_a_share_is_told_in_per_cent_on_the_scale_as_in_the_list():
     figure = figures.outlier_map([layer("a"), layer("b", index=1)], {"a": 0.02, "b": 0.51}, color_by="blame")
     assert figure["data"][0]["colorbar"]["ticktext"][-1] == "51 %"

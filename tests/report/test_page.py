@@ -224,7 +224,7 @@ def test_a_measured_execution_is_told_with_machine_date_kernels_and_the_slowest_
     said = read(html).said
     for told in (
         "a machine <of tests>, 2 threads, 2026-01-02 03:04:05 UTC",
-        f"native × {len(names)}",
+        f"native (our own C) × {len(names)}",
         "2× faster",
     ):
         assert told in said

@@ -79,13 +79,19 @@ def test_a_time_of_the_simulation_is_no_latency_and_not_stated_where_blocks_were
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0.04, "2× faster"), (0.16, "2× slower"), (0.081, "as fast as full")]
+    ("seconds", "words"), [(0.04, "2× faster"), (0.16, "2× slower"), (0.081, "about as fast")]
 )
 def test_a_measured_time_stands_beside_that_of_full_precision_and_names_its_kernels(seconds, words):
     tile = tiles(evaluation(), measured=(measurement(seconds), None))["forward"]
     assert (tile["note"], tile["base"]) == (words, "full 80 ms")
     assert tile["ask"]["label"] == "↻", "it can be measured again"
-    for told in ("native × 3, reference × 1", "a test", "2 threads", "1 layer simulated", "bfloat16): 60 ms"):
+    for told in (
+        "native (our own C) × 3, reference × 1",
+        "a test",
+        "2 threads",
+        "1 layer simulated",
+        "bfloat16): 60 ms",
+    ):
         assert told in tile["help"]
 
 
@@ -102,7 +108,44 @@ def test_a_machine_that_was_busy_meanwhile_is_told_of():
     busy = replace(measurement(0.04), fastest=0.03, slowest=0.09)
     tile = tiles(evaluation(), measured=(busy, None))["forward"]
     assert "passes took 30 ms to 90 ms" in tile["help"]
-    assert tile["note"] == "≈ 2× faster"
+    assert tile["note"] == "2× faster"
+
+
+@pytest.mark.parametrize(
+    ("ratios", "note", "base"),
+    [
+        ((1.9, 2.0, 2.0, 2.05, 9.0), "2× faster", "full 80 ms"),
+        ((0.5, 0.5, 0.51), "2× slower", "full 80 ms"),
+        ((1.1, 1.2, 1.4, 1.5, 1.6), "1.2–1.5× as fast", "busy machine"),
+        ((0.7, 0.9, 1.2, 1.3, 1.4), "about as fast", "0.9–1.3×, busy"),
+        ((0.97, 1.0, 1.06, 1.06), "about as fast", "full 80 ms"),
+    ],
+)
+def test_rounds_decide_which_is_faster_and_where_they_do_not_agree_their_range_is_in_sight(
+    ratios, note, base
+):
+    tile = tiles(evaluation(), measured=(replace(measurement(0.04), ratios=ratios), None))["forward"]
+    assert (tile["note"], tile["base"]) == (note, base)
+    assert ("the machine was busy" in tile["help"]) == ("full" not in base)
+
+
+def test_the_range_stays_in_sight_beside_the_former_time():
+    wide = replace(measurement(0.04), ratios=(1.1, 1.2, 1.4, 1.5, 1.6))
+    tile = tiles(evaluation(), measured=(wide, measurement(0.05)))["forward"]
+    assert (tile["note"], tile["base"]) == ("was 50 ms", "1.2–1.5×, busy")
+
+
+def test_while_it_is_measured_the_tile_says_so_and_cannot_be_pressed():
+    for known in (None, measurement(0.04)):
+        tile = tiles(evaluation(), measured=(known, None), measuring=True)["forward"]
+        assert (tile["note"], tile["ask"]["busy"]) == ("measuring…", True)
+        assert not tiles(evaluation(), measured=(known, None))["forward"]["ask"]["busy"]
+
+
+def test_what_the_hover_text_says_is_there_line_by_line_for_those_who_cannot_hover():
+    tile = tiles(evaluation(), measured=(measurement(0.04), None))["forward"]
+    assert "\n".join(tile["details"]) == tile["help"]
+    assert "details" not in tiles(evaluation())["forward"], "nothing was measured"
 
 
 def test_the_former_time_is_shown_after_a_change_and_what_was_timed_before_is_not_the_time_now():

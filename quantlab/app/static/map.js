@@ -98,6 +98,13 @@ function heightOf({ data, layout }) {
   return t + b + ROW_PIXELS * (data[0]?.z?.length ?? 0);
 }
 
+/** Where there is no room a name is cut before its last two words: what tells two layers of a head apart is at its end. */
+function halves(short) {
+  const end = short.split(" · ").at(-1).split(".").slice(-2).join(".");
+  const begin = short.slice(0, short.length - end.length);
+  return begin ? [make("span", {}, begin), make("span", {}, end)] : [short];
+}
+
 function worstRow({ name, short, value, share }, selected, select) {
   const bar = make("span", { class: "ql-bar", style: `width:${Math.max(2, 100 * share)}%` });
   return make(
@@ -112,7 +119,7 @@ function worstRow({ name, short, value, share }, selected, select) {
         "aria-current": name === selected ? "true" : null,
         onclick: () => select(name),
       },
-      make("span", { class: "ql-worst-name" }, short),
+      make("span", { class: "ql-worst-name ql-halves" }, ...halves(short)),
       make("span", { class: "ql-worst-value" }, value),
       bar,
     ),
