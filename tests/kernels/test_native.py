@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import torch
 from quantlab.errors import MissingLibraryError
 from quantlab.kernels import native
 from quantlab.kernels.native import build
+from quantlab.kernels.native import team as native_team
 
 linux = pytest.mark.skipif(platform.system() != "Linux", reason="native kernels are for Linux")
 compiles = pytest.mark.skipif(
@@ -189,6 +192,26 @@ def test_an_interrupted_caller_waits_for_what_still_writes_to_its_memory(monkeyp
     with pytest.raises(KeyboardInterrupt):
         native.share(work, 2)
     assert done == [1]
+
+
+@linux
+@pytest.mark.parametrize("team", [True, False])
+def test_parts_run_on_the_threads_that_torch_has_and_on_others_only_without_them(monkeypatch, team):
+    if not team:
+        monkeypatch.setattr(native_team, "_openmp", lambda: None)
+    elif native_team._openmp() is None:
+        pytest.skip("this torch brings no OpenMP of GNU's")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        torch.ones(1 << 20).exp()
+        there = {int(task.name) for task in Path("/proc/self/task").iterdir()}
+        used = native.share(lambda _begin, _end: threading.get_native_id(), 2)
+    finally:
+        torch.set_num_threads(before)
+    assert len(set(used)) == 2
+    if team:
+        assert set(used) <= there
 
 
 @linux

@@ -17,6 +17,7 @@ import torch
 
 from quantlab.errors import DeviceError, MissingLibraryError
 from quantlab.kernels.native.build import WITHOUT_AMX, BuildError, built
+from quantlab.kernels.native.team import run_on_team
 
 SWITCH = "QUANTLAB_NATIVE"
 """Environment variable: 0 turns our own kernels off, avx512 leaves out AMX."""
@@ -128,6 +129,13 @@ def share(work: Callable[[int, int], int], count: int, *, step: int = 1) -> list
     cuts = [min(count, steps * index // parts * step) for index in range(parts + 1)]
     if parts == 1:
         return [work(0, count)]
+    answers = [0] * parts
+
+    def run(index: int) -> None:
+        answers[index] = work(cuts[index], cuts[index + 1])
+
+    if run_on_team(run, parts):
+        return answers
     waiting = [_pool(os.getpid()).submit(work, *ends) for ends in pairwise(cuts[1:])]
     try:
         first = work(cuts[0], cuts[1])
