@@ -97,7 +97,7 @@ def clock(session: Session) -> dict[str, float] | None:
         return None
     low, high = sorted((taken.seconds, taken.full_seconds))
     value = REACHED * max(taken.seconds, taken.slowest)
-    return {"low": 800 * low, "high": max(1100 * high, 1e3 * value), "value": 1e3 * value}
+    return {"low": 800 * low, "high": 1100 * max(high, value), "value": 1e3 * value}
 
 
 def measured(session: Session) -> Measurement | None:
@@ -197,7 +197,8 @@ def _timing(search: Search) -> list[str]:
             f"{_ms(asked)} cannot be reached: the fastest choice of bits takes {_ms(limit)}, and is shown."
         )
     if taken is not None:
-        told.append(f"Asked for {_ms(asked)}, what was chosen takes {_ms(taken)} as measured.")
+        what = "What" if asked < limit else f"Asked for {_ms(asked)}, what"
+        told.append(f"{what} was chosen takes {_ms(taken)} as measured.")
     known = [one.seconds for one in search.candidates if one.seconds is not None]
     span = max(known) - min(known) if known else 0.0
     if known and span < search.spread_seconds:

@@ -66,9 +66,9 @@ def _takes(session: Session, count: int) -> str:
     kept = "Stop ends it at any time and keeps what was measured."
     if evaluation is None or evaluation.seconds <= 0:
         return f"{told}. {kept}"
-    each = evaluation.seconds
-    whole = duration((single + RECIPES * VERIFY) * each)
-    return f"About {' '.join(whole)}: {told}, {' '.join(duration(each))} each. {kept}"
+    each = "\u00a0".join(duration(evaluation.seconds))
+    whole = duration((single + RECIPES * VERIFY) * evaluation.seconds)
+    return f"About {' '.join(whole)}: {told}, {each} each. {kept}"
 
 
 def _times(measured: Measurement) -> list[dict[str, Any]]:
