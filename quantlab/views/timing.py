@@ -86,7 +86,7 @@ def explained(measured: Measurement) -> str:
     full = " ".join(duration(measured.full_seconds))
     lines = [
         f"measured on this machine ({where}), median of {_count(measured.runs, 'pass', 'es')}",
-        f"full precision, in turns with it: {full}; {speed(measured)}",
+        f"full precision, in turns with it: {full}; {speed(measured)}{', round against round' * bool(measured.ratios)}",
         *_spread(measured),
         f"kernels: {kernels(measured.kernels)}; attention: {measured.attention}",
         f"weights in memory: {_bytes(measured.bytes)} of {_bytes(measured.full_bytes)}",

@@ -98,11 +98,10 @@ function heightOf({ data, layout }) {
   return t + b + ROW_PIXELS * (data[0]?.z?.length ?? 0);
 }
 
-/** Where there is no room a name is cut before its last two words: what tells two layers of a head apart is at its end. */
+/** First word and rest: where there is no room a name is cut between them, because its end tells the layers of a head apart. */
 function halves(short) {
-  const end = short.split(" · ").at(-1).split(".").slice(-2).join(".");
-  const begin = short.slice(0, short.length - end.length);
-  return begin ? [make("span", {}, begin), make("span", {}, end)] : [short];
+  const [first, ...rest] = short.split(" ");
+  return rest.length ? [make("span", {}, first), make("span", {}, make("bdi", {}, ` ${rest.join(" ")}`))] : [short];
 }
 
 function worstRow({ name, short, value, share }, selected, select) {
