@@ -56,6 +56,11 @@ class JobCancelledError(QuantLabError):
     """The user stopped the job; the former state is kept."""
 
 
+def shortened(text: str, most: int = 300) -> str:
+    """The beginning of a text for a refusal, which a very long one would drown, and how long it is."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
+
 def _one_line(text: str) -> str:
     """Escape line breaks and control characters, so that a file name cannot forge log lines."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

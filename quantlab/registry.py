@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Generic, TypeVar
 
-from quantlab.errors import QuantLabError
+from quantlab.errors import QuantLabError, shortened
 
 T = TypeVar("T")
 
@@ -58,9 +58,10 @@ class Registry(Mapping[str, T], Generic[T]):
         except (KeyError, TypeError):
             known = [*self._also, *sorted(self._entries)]
             near = get_close_matches(str(name), known, n=1)
+            asked = shortened(name, 80) if isinstance(name, str) else name
             hint = f"Did you mean {near[0]!r}? " if near else ""
             raise self._error(
-                f"unknown {self._noun} {name!r}",
+                f"unknown {self._noun} {asked!r}",
                 remedy=f"{hint}Choose one of: {', '.join(known)}.",
             ) from None
 

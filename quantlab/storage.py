@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from quantlab.errors import StorageError
+from quantlab.errors import StorageError, shortened
 
 _SUFFIX = ".quantlab-part"
 _ORPHAN_AGE_SECONDS = 3600.0
@@ -140,7 +140,7 @@ def _flush_folder(folder: Path) -> None:
 def _explained(error: OSError, target: Path) -> StorageError:
     return StorageError(
         f"the file could not be written: {error.strerror or error}",
-        place=str(target),
+        place=shortened(str(target)),
         remedy="The old file, if any, is untouched. Free some space or choose a folder you may write to.",
     )
 

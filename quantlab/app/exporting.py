@@ -5,68 +5,29 @@ A page gives a name, never a path: everything lands in one folder, a runtime's e
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantlab import deploy
 from quantlab.app.changing import Message, Verb
-from quantlab.app.kept import file_name
+from quantlab.app.export_place import Asked, exports
 from quantlab.app.measure import panels
 from quantlab.app.running import follow, run_job
 from quantlab.app.status import status
 from quantlab.app.work import Emit, Parts
 from quantlab.errors import RecipeError
 from quantlab.figures.readable import short, size
-from quantlab.packed.manifest import is_packed
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session
     from quantlab.jobs import Job
     from quantlab.lab import Lab
 
-FOLDER = "QUANTLAB_EXPORTS"
-"""Variable of the environment that names the folder; without it, "exports" where the app was started."""
 STANDS = "An earlier export stands there. Overwrite replaces it once the new one is whole; another name keeps both."
 UNTICKED = (
     "Tick the box below the name of the folder: the file is made from the nearest recipe that it holds then."
 )
-
-
-def exports() -> Path:
-    """Where exported models go."""
-    return Path(os.environ.get(FOLDER, "exports"))
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One export.
-
-    Attributes:
-        target: A key of `TARGETS`.
-        name: Of the folder, as the page has it.
-        static: Whether a recipe that the target cannot hold gives way to the nearest that it can.
-        overwrite: Whether an earlier export may go.
-    """
-
-    target: str
-    name: str
-    static: bool = False
-    overwrite: bool = False
-
-    @property
-    def folder(self) -> Path:
-        """Where it goes: what ONNX and OpenVINO make never shares a folder with anything else."""
-        name = file_name(self.name, ending="")
-        ending = "" if self.target == "packed" else f"-{self.target}"
-        return exports() / (name if name.endswith(ending) else name + ending)
-
-    @property
-    def stands(self) -> bool:
-        """Whether an earlier export is there."""
-        return is_packed(self.folder) if self.target == "packed" else deploy.stands(self.target, self.folder)
 
 
 def _packed(lab: Lab, asked: Asked, job: Job) -> dict[str, str]:
@@ -74,7 +35,8 @@ def _packed(lab: Lab, asked: Asked, job: Job) -> dict[str, str]:
     about = [f"{short(made.full_bytes / made.bytes, 2)}× smaller than float32"]
     if made.drift is not None:
         about.append(made.drift.told())
-    return _told(made.folder, made.bytes, about, f'model = ql.load_model("{made.folder}")')
+    folder = made.folder.absolute()
+    return _told(asked, folder, made.bytes, about, f'model = ql.load_model("{folder}")')
 
 
 def _deployed(lab: Lab, asked: Asked, job: Job) -> dict[str, str]:
@@ -90,8 +52,11 @@ def _deployed(lab: Lab, asked: Asked, job: Job) -> dict[str, str]:
     smaller = f"{short(made.full_bytes / made.bytes, 2)}× smaller than float32"
     off = f"off full precision by {_percent(made.rounding)}, off the simulation by {_percent(made.errors)}"
     takes = f"takes {'×'.join(map(str, made.shape))}"
-    about = [smaller, *(["static"] if recipe != lab.recipe else []), off, takes]
-    return _told(made.paths[0], made.bytes, about, str(made.paths[0]))
+    otherwise = [deploy.differs(lab.recipe, lab.structure)] if recipe != lab.recipe else []
+    path = made.paths[0].absolute()
+    return _told(
+        asked, path, made.bytes, [smaller, *otherwise, off, takes], deploy.snippet(asked.target, path)
+    )
 
 
 def _percent(errors: Mapping[str, float]) -> str:
@@ -106,8 +71,9 @@ TARGETS: Mapping[str, Callable[[Lab, Asked, Job], dict[str, str]]] = {
 }
 
 
-def _told(path: Path, count: int, about: list[str], code: str) -> dict[str, str]:
-    return {"path": str(path), "about": f"{' '.join(size(count))}, {', '.join(about)}", "code": code}
+def _told(asked: Asked, path: Path, count: int, about: list[str], code: str) -> dict[str, str]:
+    said = f"{' '.join(size(count))}, {', '.join(about)}"
+    return {"path": str(path), "name": asked.stem, "about": said, "code": code}
 
 
 def _export(session: Session, message: Message) -> Iterator[Parts]:
@@ -116,11 +82,13 @@ def _export(session: Session, message: Message) -> Iterator[Parts]:
     if session.lab is None or target not in TARGETS:
         return
     flags = {name: message.get(name) is True for name in ("static", "overwrite")}
-    asked = Asked(target, str(message.get("name", ""))[:80], **flags)
+    asked = Asked(target, str(message.get("name", "")), **flags)
     yield from follow(session, "recipe")
     if session.job is not None:
         return
     session.exported = {}
+    yield panels(session, "recipe")
+    asked.check()
     if asked.stands and not asked.overwrite:
         session.message = {}
         session.exported = {"path": str(asked.folder), "about": STANDS, "target": target}

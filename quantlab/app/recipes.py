@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantlab.app.export_place import exports
 from quantlab.app.kept import file_name
 from quantlab.deploy import changes
 from quantlab.engine.recipe import Recipe
@@ -46,6 +47,7 @@ def recipe_panel(session: Session) -> dict[str, Any]:
         "scene": session.scene,
         "steps": len(lab.history),
         "exported": session.exported,
+        "exports": str(exports()),
         "export_name": _export_name(session, recipe),
         "static": _static(recipe, lab.structure),
         "profiled": session.results.profile is not None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +27,7 @@ from quantlab.commands.options import (
     Weights,
 )
 from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, called, label, warn
-from quantlab.errors import RecipeError
+from quantlab.errors import RecipeError, StorageError
 from quantlab.storage import check_writable, write_json
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def export(
             place=f"--target {target.value}",
             remedy="Leave them out.",
         )
+    with _asking_here():
+        _require_free(out, target, overwrite=overwrite)
     chosen = RecipeChoice(preset, weights, activations, scope, recipe, seed).load(otherwise="rtn")
     if static:
         from quantlab.deploy import STATIC
@@ -121,6 +124,35 @@ def export(
         _deployed(lab, title, out, json, target.value, overwrite=overwrite)
 
 
+@contextmanager
+def _asking_here() -> Iterator[None]:
+    """Refusals that speak of Python speak of the command line instead."""
+    try:
+        yield
+    except StorageError as error:
+        remedy = error.remedy.replace("overwrite=True", "--overwrite")
+        raise StorageError(error.problem, place=error.place, remedy=remedy) from None
+
+
+def _require_free(out: Path, target: Target, *, overwrite: bool) -> None:
+    """Refuse a place before anything is loaded: a full folder at once, an earlier export when it is known whose."""
+    from quantlab.packed.folder import require_free
+
+    if out.suffix not in (".onnx", ".xml"):
+        require_free(out, lambda _: overwrite)
+        if not overwrite:
+            return
+    if target is not Target.packed:
+        from quantlab.deploy import require_free as require_target
+
+        require_target(target.value, out, overwrite=overwrite)
+        return
+    from quantlab.engine.standing import require_place
+    from quantlab.packed.write import replacing
+
+    require_place(out, target.value, replacing(overwrite=overwrite), overwrite=overwrite)
+
+
 def _packed(
     lab: Lab, title: str, out: Path, json: Path | None, *, rest: str, drift: bool, overwrite: bool
 ) -> None:
@@ -135,29 +167,38 @@ def _packed(
             "smaller",
             f"{made.full_bytes / made.bytes:.1f}x, than bfloat16 {made.half_bytes / made.bytes:.1f}x",
         ),
-        ("layers packed", made.layers),
-        ("layers kept", made.kept),
-        ("seconds", made.seconds),
+        ("layers packed", str(made.layers)),
+        ("layers kept", str(made.kept)),
+        ("seconds", f"{made.seconds:.3g}"),
     ]
     if made.drift is not None:
-        rows.extend(_drift(made.drift))
+        rows.extend(_drift(made.drift, made.layers))
     folder = printable(str(out))
     table(f"{title}, in {folder}", ("", ""), rows, note=f"quantlab.load_model({folder!r}) runs it")
 
 
-def _drift(drift: ExportDrift) -> Iterator[tuple[str, str | float | None]]:
-    kernels = ", ".join(f"{count} {kernel}" for kernel, count in drift.kernels.items())
-    yield "executed here by", kernels or "no kernel"
-    yield "difference from the simulation, outputs", drift.outputs
-    yield "difference from the simulation, points", drift.point_error
-    if drift.stored:
-        yield "of that by storing, outputs", drift.stored
-    yield "points off full precision, simulated", drift.simulated
-    yield "points off full precision, executed here", drift.executed
+def _drift(drift: ExportDrift, layers: int) -> Iterator[tuple[str, str | None]]:
+    from quantlab.engine.export import percent
+
+    kernels = [f"{count} by {kernel}" for kernel, count in drift.kernels.items()]
+    alone = layers - sum(drift.kernels.values())
+    yield "executed here", ", ".join([*kernels, *([f"{alone} weights only"] if alone > 0 else [])])
+    shares = {
+        "difference from the simulation, outputs": drift.outputs,
+        "difference from the simulation, points": drift.point_error,
+        "of that by storing, outputs": drift.stored or None,
+        "points off full precision, simulated": drift.simulated,
+        "points off full precision, executed here": drift.executed,
+    }
+    for name, share in shares.items():
+        if share is not None or name != "of that by storing, outputs":
+            yield name, None if share is None else percent(share)
 
 
 def _deployed(lab: Lab, title: str, out: Path, json: Path | None, target: str, *, overwrite: bool) -> None:
     from quantlab.deploy import export as deploy
+    from quantlab.deploy import snippet
+    from quantlab.engine.export import percent
 
     with stage("export") as job:
         made = deploy(lab, target, out, overwrite=overwrite, job=job)
@@ -168,12 +209,14 @@ def _deployed(lab: Lab, title: str, out: Path, json: Path | None, target: str, *
             "bytes": made.bytes,
             "full_bytes": made.full_bytes,
             "errors": dict(made.errors),
+            "rounding": dict(made.rounding),
         }
         say(f"written: {write_json(json, record)}")
     rows: list[tuple[str, str | float | None]] = [
         ("on disk", megabytes(made.bytes)),
         ("full precision", megabytes(made.full_bytes)),
         ("input", " x ".join(map(str, made.shape))),
-        *((f"difference from the simulation, {name}", error) for name, error in made.errors.items()),
+        *((f"off the simulation, {name}", percent(error)) for name, error in made.errors.items()),
+        *((f"off full precision, {name}", percent(error)) for name, error in made.rounding.items()),
     ]
-    table(f"{title}, in {printable(files[0])}", ("", ""), rows)
+    table(f"{title}, in {printable(files[0])}", ("", ""), rows, note=snippet(target, made.paths[0]))

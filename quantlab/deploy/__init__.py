@@ -1,6 +1,17 @@
 """Deploy targets: a quantized network written for ONNX or OpenVINO. Our own format is `quantlab.packed`."""
 
-from quantlab.deploy.fitting import STATIC, changes, fitted
-from quantlab.deploy.target import TARGETS, Deployed, export, stands
+from quantlab.deploy.fitting import STATIC, changes, differs, fitted
+from quantlab.deploy.target import TARGETS, Deployed, export, require_free, snippet, stands
 
-__all__ = ["STATIC", "TARGETS", "Deployed", "changes", "export", "fitted", "stands"]
+__all__ = [
+    "STATIC",
+    "TARGETS",
+    "Deployed",
+    "changes",
+    "differs",
+    "export",
+    "fitted",
+    "require_free",
+    "snippet",
+    "stands",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from quantlab.deploy.refusals import BITS
@@ -48,6 +49,33 @@ def changes(recipe: Recipe, structure: Structure) -> dict[str, Any]:
     if any(branch.rounds_kv for branch in plan(structure, recipe).branches.values()):
         found["kv_bits"] = FULL_PRECISION
     return found
+
+
+def differs(recipe: Recipe, structure: Structure) -> str:
+    """What a file of the `fitted` recipe holds otherwise, as "W4 A8 static; the recipe asks A4 dynamic".
+
+    Empty where it holds the recipe as it is.
+    """
+    changed, rounded = changes(recipe, structure), _rounded(recipe, structure).values()
+    held, asked = [], []
+    if changed.keys() - {"kv_bits"}:
+        held += [_bits("W", (one.weights for one in rounded)), f"A{BITS} static"]
+    if "activations" in changed:
+        asked.append(_bits("A", (one.activations for one in rounded if one.activations != BITS)))
+    if "activation_mode" in changed:
+        asked.append("dynamic")
+    elif "activation_granularity" in changed:
+        asked.append("more scales a layer")
+    if "twin" in changed:
+        asked.append("two scales for each input")
+    if "kv_bits" in changed:
+        held.append("keys and values not rounded")
+        asked.append("rounded keys and values")
+    return f"{' '.join(held)}; the recipe asks {' '.join(asked)}" if changed else ""
+
+
+def _bits(letter: str, bits: Iterable[int]) -> str:
+    return letter + "/".join(map(str, sorted(set(bits))))
 
 
 def _rounded(recipe: Recipe, structure: Structure) -> dict[str, LayerSettings]:

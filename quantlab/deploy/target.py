@@ -13,6 +13,7 @@ from torch import Tensor
 
 from quantlab import __version__
 from quantlab.deploy import onnx_file, openvino_ir
+from quantlab.deploy.graph import INPUT
 from quantlab.deploy.onnx_file import Arrays, export_onnx, run_onnx
 from quantlab.deploy.openvino_ir import export_openvino, run_openvino
 from quantlab.deploy.place import Place
@@ -37,6 +38,7 @@ class Target:
         write: ``write(network, example, path, names=..., notes=...)``.
         run: ``run(path, example)`` gives the outputs by name.
         wrote: Whether a file is one that ``write`` made.
+        code: Two lines that run a file: {path} is its text, ``images`` an array of the shape it takes.
         libraries: What it needs.
     """
 
@@ -46,17 +48,35 @@ class Target:
     write: Callable[..., Path]
     run: Callable[[Path, Tensor], Arrays]
     wrote: Callable[[Path], bool]
+    code: str
     libraries: tuple[str, ...]
 
+
+RUN_ONNX = (
+    "import onnxruntime\n"
+    f'outputs = onnxruntime.InferenceSession({{path}}).run(None, {{{{"{INPUT}": images}}}})'
+)
+RUN_OPENVINO = (
+    f'import openvino\noutputs = openvino.Core().compile_model({{path}}, "CPU")({{{{"{INPUT}": images}}}})'
+)
 
 TARGETS: Registry[Target] = Registry("deploy target", RecipeError)
 ONNX = ("onnxscript", "onnx", "onnxruntime")
 OPENVINO = ("onnxscript", "onnx", "openvino")
 TARGETS.register("onnx")(
-    Target("ONNX", ".onnx", ".onnx.data", export_onnx, run_onnx, onnx_file.is_ours, ONNX)
+    Target("ONNX", ".onnx", ".onnx.data", export_onnx, run_onnx, onnx_file.is_ours, RUN_ONNX, ONNX)
 )
 TARGETS.register("openvino")(
-    Target("OpenVINO", ".xml", ".bin", export_openvino, run_openvino, openvino_ir.is_ours, OPENVINO)
+    Target(
+        "OpenVINO",
+        ".xml",
+        ".bin",
+        export_openvino,
+        run_openvino,
+        openvino_ir.is_ours,
+        RUN_OPENVINO,
+        OPENVINO,
+    )
 )
 
 
@@ -106,7 +126,8 @@ def export(
     Args:
         lab: Its recipe must be static W8A8, or round weights only; `fitted` is the nearest that is.
         target: "onnx" or "openvino".
-        path: A new or an empty folder, which gets ``model.onnx`` or ``model.xml``; or a new file of that ending.
+        path: A new or an empty folder, which gets ``model.onnx`` or ``model.xml`` and ``recipe.yaml``; or a new file
+            of that ending.
         recipe: Another recipe than the one in force, which stays.
         scene: Which evaluation scene: its size and number of pictures are the only ones the file takes.
         overwrite: Replace an earlier export to the same target, and nothing else.
@@ -121,7 +142,7 @@ def export(
     require_plan(plan(lab.structure, recipe), lab.structure, chosen.label)
     for library in chosen.libraries:
         require(library)
-    place = Place(Path(path), chosen.suffix, chosen.data, lambda file: overwrite and chosen.wrote(file))
+    place = _place(target, path, overwrite=overwrite)
     place.require_free()
     run = lab.quantized(scene, recipe=recipe, job=between(job, 0.0, 0.4))
     quantizer = lab.calibrated(recipe=recipe, job=between(job, 0.4, 0.5))
@@ -129,6 +150,7 @@ def export(
     with place.written() as file:
         step(job, 5, 10, f"write {file.name}")
         chosen.write(quantizer.network, run.value, file, names=tuple(run.outputs), notes=notes)
+        place.note(file, recipe.to_yaml())
         step(job, 9, 10, f"run {file.name}")
         found = chosen.run(file, run.value)
     files, full = place.files(), lab.reference(scene).outputs
@@ -151,8 +173,31 @@ def stands(target: str, path: str | Path) -> bool:
     Raises:
         RecipeError: There is no such target.
     """
+    return _place(target, path).taken()
+
+
+def require_free(target: str, path: str | Path, *, overwrite: bool = False) -> None:
+    """Find out before anything is loaded that `export` would refuse the place.
+
+    Raises:
+        RecipeError: There is no such target.
+        StorageError: Something stands there already, or the folder around it is missing.
+    """
+    _place(target, path, overwrite=overwrite).require_free()
+
+
+def snippet(target: str, path: str | Path) -> str:
+    """Two lines of Python that run an exported file on an array called ``images``.
+
+    Raises:
+        RecipeError: There is no such target.
+    """
+    return TARGETS[target].code.format(path=repr(str(path)))
+
+
+def _place(target: str, path: str | Path, *, overwrite: bool = False) -> Place:
     chosen = TARGETS[target]
-    return Place(Path(path), chosen.suffix, chosen.data, chosen.wrote).taken()
+    return Place(Path(path), chosen.label, chosen.suffix, chosen.data, chosen.wrote, overwrite)
 
 
 def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

@@ -17,6 +17,7 @@ from quantlab.engine.measuring import Measuring
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.settings import FULL_PRECISION
 from quantlab.engine.stages_folder import digest_of
+from quantlab.engine.standing import require_place
 from quantlab.engine.subject import scene_label
 from quantlab.errors import NumericError
 from quantlab.geometry.clouds import valid_mask
@@ -26,7 +27,6 @@ from quantlab.kernels.choose import execute
 from quantlab.models.model import Model
 from quantlab.models.prediction import Prediction
 from quantlab.models.reconstruction import Reconstruction
-from quantlab.packed.folder import require_free
 from quantlab.packed.read import read_packed
 from quantlab.packed.rest import check_rest
 from quantlab.packed.write import Source, replacing, write_packed
@@ -63,8 +63,8 @@ class ExportDrift:
         if self.outputs == 0:
             return "executed here exactly as simulated"
         if self.simulated is None or self.executed is None:
-            return f"executed here {_percent(self.outputs)} off what is simulated"
-        both = f"{_percent(self.executed)} as executed here, {_percent(self.simulated)} as simulated"
+            return f"executed here {percent(self.outputs)} off what is simulated"
+        both = f"{percent(self.executed)} as executed here, {percent(self.simulated)} as simulated"
         return f"off full precision by {both}"
 
 
@@ -127,7 +127,7 @@ class Exporting(Measuring):
             RecipeError: The recipe cannot be carried out, or ``rest`` is unknown.
         """
         check_rest(rest)
-        require_free(Path(folder), replacing(overwrite=overwrite))
+        require_place(Path(folder), "packed", replacing(overwrite=overwrite), overwrite=overwrite)
         recipe, begun = self.recipe, time.perf_counter()
         with self._work:
             simulated = self._run_quantized(recipe, 0, between(job, 0.0, 0.5)) if drift else None
@@ -208,7 +208,8 @@ def _off(exact: Run, outputs: Mapping[str, Tensor], prediction: Prediction | Non
     return cloud_difference(exact.prediction, prediction)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share as people read it, three digits."""
     return f"{100 * share:.3g} %"
 
 

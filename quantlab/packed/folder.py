@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from quantlab.errors import StorageError
+from quantlab.errors import StorageError, shortened
 
 SUFFIX = ".quantlab-part"
 ORPHAN_AGE_SECONDS = 3600.0
 FREE = (
-    "Choose another name. --overwrite (in Python overwrite=True) replaces an earlier export to the same target,"
-    " and nothing else: no folder that holds other files too."
+    "Choose another name. overwrite=True replaces an earlier export to the same target, and nothing else: no folder"
+    " that holds other files too."
 )
 """What to do where something stands in the way."""
 
@@ -72,7 +72,11 @@ def require_free(target: Path, replaces: Callable[[Path], bool]) -> Path:
         taken = target.is_symlink() or (target.exists() and not target.is_dir())
         full = not taken and target.is_dir() and any(target.iterdir())
     except OSError as error:  # a name that is too long
-        raise StorageError(f"{str(target)!r} cannot be a folder: {error}", remedy="Name another.") from error
+        raise StorageError(
+            f"this cannot be a folder: {error.strerror or error}",
+            place=shortened(str(target)),
+            remedy="Name another.",
+        ) from error
     if taken or (full and not replaces(target)):
         raise StorageError(
             "something else stands where the folder should go" if taken else "the folder is not empty",

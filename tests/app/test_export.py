@@ -309,6 +309,17 @@ def test_the_model_is_written_under_its_name_and_the_page_says_how_to_run_it(
     assert told["about"].startswith("1 MB, 7× smaller than float32")
     assert (tmp_path / "out" / "first-try").is_dir()
     assert parts["recipe"]["export_name"] == "mini-rtn-W4A4"
+    assert (told["name"], parts["recipe"]["exports"]) == ("first-try", str(tmp_path / "out"))
+
+
+def test_where_exports_go_is_absolute_without_a_variable_too(open_bench, monkeypatch, tmp_path):
+    monkeypatch.delenv("QUANTLAB_EXPORTS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    bench = open_bench()
+    bench.session.show(tab="recipe")
+    told = shown(bench.actions.act("page", {"do": "export", "target": "packed", "name": "x"}))["recipe"]
+    assert str(tmp_path / "exports" / "x") in told["exported"]["code"]
+    assert told["exports"] == str(tmp_path / "exports")
 
 
 @pytest.fixture
@@ -346,7 +357,9 @@ def test_where_the_recipe_is_not_held_static_activations_are_offered_and_taken_f
     before = bench.lab.recipe
     told, message = written(bench, target="onnx", static=True)
     assert message == {}
-    assert "static" in told["about"]
+    assert "W4 A8 static; the recipe asks A4 dynamic" in told["about"]
+    assert told["code"].startswith("import onnxruntime\n")
+    assert repr(told["path"]) in told["code"]
     assert "off full precision by 3 %, off the simulation by 0.2 %, takes 1×2×3" in told["about"]
     [(_, recipe, _)] = deployed
     assert all(item.static for item in recipe.layers(bench.lab.structure).values() if item.quantized)
@@ -384,7 +397,29 @@ def test_an_earlier_export_is_asked_about_and_goes_only_with_a_yes(target, open_
     assert list((tmp_path / "out").iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "..", "", "a\0b", "C:\\evil", 7])
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("../../evil", "Give a name, not a path: exports go to {out}"),
+        ("/tmp/x/out", "Give a name, not a path: exports go to {out}"),
+        ("C:\\evil", "Give a name, not a path: exports go to {out}"),
+        ("n" * 81, "The name is too long: it has 81 characters, at most 80 fit"),
+    ],
+)
+def test_a_path_and_a_name_that_is_too_long_are_refused_in_words_not_changed(
+    open_bench, deployed, tmp_path, name, said
+):
+    bench = open_bench()
+    bench.session.show(tab="recipe")
+    for target in ("packed", "onnx"):
+        told, message = written(bench, target=target, name=name, static=True)
+        assert told == {}
+        assert message["problem"] == said.format(out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["..", "", "a\0b", 7])
 def test_no_name_leaves_the_folder_of_exports(open_bench, deployed, tmp_path, name):
     bench = open_bench()
     for target in ("packed", "onnx"):

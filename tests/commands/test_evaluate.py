@@ -73,3 +73,10 @@ def test_what_does_not_go_with_a_packed_folder_is_refused_with_exit_code_2(more,
     done = run(folder, *more)
     assert done.exit_code == 2
     assert words in done.stderr
+
+
+def test_a_very_long_name_of_a_kernel_is_not_echoed_in_full(folder):
+    done = run(folder, "--kernel", "k" * 5000)
+    assert done.exit_code == 2
+    assert "(5000 characters)" in done.stderr
+    assert len(done.stderr) < 500

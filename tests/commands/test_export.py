@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
 
 import quantlab as ql
 from quantlab.cli import cli
+from quantlab.commands import setup
 from quantlab.deploy import STATIC
 from quantlab.engine import stages as building
 from quantlab.engine.plan import plan
@@ -30,7 +32,21 @@ def test_the_folder_runs_and_the_table_says_how_large_it_is_and_how_far_off(done
     record = json.loads((folder / "record.json").read_text())
     assert record["bytes"] == sum(path.stat().st_size for path in (folder / "out").iterdir())
     assert all(words in result.stdout for words in ("on disk", "smaller", "from the simulation"))
-    assert ql.load_model(folder / "out", kernel="reference").recipe["name"] == "rtn"
+    packed = ql.load_model(folder / "out", kernel="reference")
+    assert packed.recipe["name"] == "rtn"
+    [line] = [line for line in result.stdout.splitlines() if line.startswith("executed here ")]
+    assert sum(map(int, re.findall(r"(\d+) (?:by|weights only)", line))) == record["layers"]
+    assert re.search(r"points off full precision, executed here +[\d.e-]+ %", result.stdout)
+
+
+@pytest.mark.parametrize("more", [(), ("--target", "onnx"), ("--out", "o" * 5000)])
+def test_a_place_that_is_taken_or_impossible_is_refused_before_anything_is_loaded(more, done, monkeypatch):
+    monkeypatch.setattr(setup.ModelChoice, "load", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr(setup.RecipeChoice, "load", lambda *_args, **_more: pytest.fail("read"))
+    result = CliRunner().invoke(cli, [*ARGUMENTS.split(), "--out", str(done[1] / "out"), *more])
+    assert result.exit_code == 2
+    assert "overwrite=" not in result.stderr
+    assert len(result.stderr) < 600
 
 
 @pytest.mark.parametrize(
@@ -38,10 +54,10 @@ def test_the_folder_runs_and_the_table_says_how_large_it_is_and_how_far_off(done
     [
         ((), "--overwrite"),
         (("--static", "--target", "onnx"), "--overwrite"),
-        (("--static", "--target", "openvino", "--overwrite"), "nothing else"),
+        (("--static", "--target", "openvino", "--overwrite"), "holds a packed export, not OpenVINO"),
         (("--target", "onnx", "--no-drift"), "belong to packed"),
-        (("--weights", "1"), "weights"),
-        (("--model", "{out}"), "only a model in full precision"),
+        (("--weights", "1", "--overwrite"), "weights"),
+        (("--model", "{out}", "--overwrite"), "only a model in full precision"),
     ],
 )
 def test_what_cannot_be_is_refused_with_exit_code_2(more, words, done):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import quantlab as ql
-from quantlab.deploy import changes, export, fitted, stands
+from quantlab.deploy import changes, differs, export, fitted, require_free, snippet, stands
 from quantlab.deploy.refusals import require_plan
 from quantlab.engine.plan import plan
 from quantlab.errors import JobCancelledError, StorageError
@@ -56,14 +56,46 @@ def test_an_earlier_export_gives_way_only_where_that_is_asked_for(target, file, 
     assert stands(target, path)
     with pytest.raises(StorageError, match="exists" if file else "not empty") as caught:
         export(lab, target, path)
-    assert "--overwrite" in caught.value.remedy
+    assert "overwrite=True" in caught.value.remedy
     assert content(folder) == before
     lab.set("*", weights=4)
     made = export(lab, target, path, overwrite=True)
     after = content(folder)
-    assert after.keys() == before.keys() == {file.name for file in made.paths}
+    assert (
+        after.keys()
+        == before.keys()
+        == {file.name for file in made.paths} | ({"recipe.yaml"} if file else set())
+    )
     assert after != before
     assert list(tmp_path.iterdir()) == [folder], "nothing is left behind"
+
+
+@pytest.mark.parametrize("target", RUNTIMES)
+def test_the_recipe_lies_beside_the_file_and_the_two_lines_told_run_it(target, earlier, tmp_path) -> None:
+    folder = earlier(target, tmp_path / "out")
+    lab, [file] = small_lab(), folder.glob("model.[ox]*l") if target == "openvino" else folder.glob("*.onnx")
+    assert ql.Recipe.load(folder / "recipe.yaml") == lab.recipe
+    inside = {"images": lab.evaluation[0].numpy()}
+    exec(snippet(target, file), inside)
+    wanted = lab.quantized(0).outputs
+    [found] = inside["outputs"] if target == "onnx" else inside["outputs"].values()
+    [output] = wanted.values()
+    assert abs(found - output.numpy()).max() < 1e-2 * output.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "words"),
+    [
+        ("quantlab.json", "onnx", "holds a packed export, not ONNX"),
+        ("model.onnx", "openvino", "holds an ONNX export, not OpenVINO"),
+        ("notes.txt", "onnx", "no such export"),
+    ],
+)
+def test_a_folder_that_overwrite_spares_is_refused_by_what_it_holds(name, target, words, tmp_path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(StorageError, match=words) as caught:
+        require_free(target, tmp_path, overwrite=True)
+    assert "overwrite" not in caught.value.remedy
 
 
 @pytest.mark.parametrize("found", [{"notes.txt": b"mine"}, {"model.onnx": b"another's"}])
@@ -72,7 +104,7 @@ def test_what_is_no_earlier_export_is_never_replaced(found, tmp_path) -> None:
     for name, text in found.items():
         (tmp_path / name).write_bytes(text)
     assert not stands("onnx", tmp_path)
-    with pytest.raises(StorageError, match="not empty"):
+    with pytest.raises(StorageError, match=r"not empty|holds"):
         export(small_lab(), "onnx", tmp_path, overwrite=True)
     assert content(tmp_path) == found
 
@@ -141,4 +173,10 @@ def test_the_nearest_recipe_is_held_and_changes_neither_weights_nor_what_is_roun
         assert (other.activations == 16) == (settings.activations == 16)
     assert not changes(nearest, structure)
     assert fitted(nearest, structure) == nearest
-    assert (nearest == recipe) == (not changes(recipe, structure))
+    assert (nearest == recipe) == (not changes(recipe, structure)) == (not differs(recipe, structure))
+
+
+def test_what_the_nearest_recipe_changes_is_told_in_bits() -> None:
+    structure = describe(ql.load_model("mini").network)
+    assert differs(RECIPES["round to nearest"], structure) == "W4 A8 static; the recipe asks A4 dynamic"
+    assert differs(RECIPES["two scales"], structure).startswith("W8 A8 static; the recipe asks ")

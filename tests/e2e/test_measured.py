@@ -143,4 +143,6 @@ def refused_until_static(page, folder):
     told = page.get_by_test_id("exported").filter(has_text="static")
     told.wait_for(timeout=PATIENCE)
     assert refusal.is_hidden()
-    assert [path.name for path in folder.iterdir()] == ["model.onnx"]
+    assert "asks A4" in told.inner_text()
+    assert str(folder) in told.locator("code").inner_text()
+    assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "recipe.yaml"]

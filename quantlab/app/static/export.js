@@ -6,13 +6,15 @@ export function mountExport(send, told) {
   let value = {};
   const text = (kind, ending, type) => () => saveText(value[kind], `${value.stem}.${ending}`, type);
   const what = {};
-  const name = make("input", { type: "text", class: "ql-export-name", maxlength: 80, spellcheck: "false", "aria-label": "Name of the folder", title: "Name of the folder it is written to" });
+  const name = make("input", { type: "text", class: "ql-export-name", spellcheck: "false", "aria-label": "Name of the folder", title: "Name of the folder it is written to" });
   const begin = (target, more = {}) => send({ do: "export", target, name: name.value, static: !fit.element.hidden && fit.box.checked, ...more });
   const write = (target) => () => begin(target);
   const fit = fitting();
+  const where = make("span", { class: "ql-quiet ql-export-where", "data-testid": "exports" });
   const written = wrote(told, (target) => begin(target, { overwrite: true }));
   name.addEventListener("input", written.forget);
   let offered = "";
+  let last;
   const row = (name, title, ...buttons) => {
     what[name] = make("span", { class: "ql-quiet" });
     return make("li", {}, make("strong", {}, title), what[name], make("span", { class: "ql-taken" }, ...buttons));
@@ -36,6 +38,7 @@ export function mountExport(send, told) {
       button("ONNX", "Write an ONNX file with quantized layers, in a folder of its own", write("onnx"), "export-onnx"),
       button("OpenVINO", "Write OpenVINO IR with quantized layers, in a folder of its own", write("openvino"), "export-openvino"),
     ),
+    make("li", { class: "ql-below" }, where),
     fit.element,
     written.element,
     row("link", "Link", link),
@@ -62,8 +65,12 @@ export function mountExport(send, told) {
       value = next;
       setText(what.recipe, "the settings alone");
       setText(what.model, "in a folder");
+      setText(where, `written to ${next.exports}`);
       if (name.value === offered) name.value = next.export_name; // what a person typed stays
       offered = next.export_name;
+      const { name: called, path } = next.exported;
+      if (called && path !== last) name.value = called; // as the folder is called now
+      last = called && path;
       fit.show(next.static);
       written.show(next.exported);
       setText(what.link, next.link ? (next.linked_scene ? "model, scene and recipe" : "model and recipe; pictures do not fit into a link") : next.link_problem);
