@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,6 @@ ARRAYS = ("channel_max", "token_max", "token_kinds", "weight_channel_max")
 NAMES = ("name", "kind", "stream", "block", "index")
 NUMBERS = ("count", "mean", "std", "kurtosis", "max", "p50", "p90", "p99", "p999", "p9999", "max_p999")
 DTYPES = {"token_kinds": np.uint8}
-BROKEN = (
-    *(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, EOFError, MemoryError),
-    *(RuntimeError, zipfile.BadZipFile, zlib.error),
-)
-"""What reading a damaged file, or one made to do harm, can raise; a RuntimeError is an archive that is encrypted."""
 
 
 def save_profile(profile: Profile, path: str | Path) -> None:
@@ -76,7 +70,10 @@ def load_profile(path: str | Path) -> Profile:
         )
     except FileNotFoundError:
         raise StorageError("there is no such profile", place=str(path), remedy="Check the path.") from None
-    except BROKEN as error:
+    except StorageError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        # zipfile, zlib, lzma, tokenize and numpy each raise their own errors for damaged or hostile bytes.
         raise _unusable(path, f"the file is no profile: {error}") from None
 
 

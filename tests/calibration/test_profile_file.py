@@ -137,16 +137,30 @@ def test_a_profile_with_damaged_bytes_is_refused_or_read_and_nothing_else(
         Profile.load(path)
 
 
-@pytest.mark.bad_input
-def test_an_array_that_claims_to_be_huge_is_refused(profile: Profile, tmp_path: Path) -> None:
-    path = tmp_path / "p.npz"
-    profile.save(path)
+def unfinished() -> bytes:
+    """A .npy array whose table is never closed, which only Python's tokenizer finds."""
+    table = b"{'descr': '<f4', 'fortran_order':"
+    return b"\x93NUMPY\x01\x00" + len(table).to_bytes(2, "little") + table
+
+
+def enormous() -> bytes:
+    """The head of a .npy array of 8 petabytes."""
     claim = io.BytesIO()
     np.lib.format.write_array_header_1_0(claim, {"descr": "<f8", "fortran_order": False, "shape": (1 << 50,)})
+    return claim.getvalue()
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("array", [enormous, unfinished])
+def test_an_array_whose_table_is_a_trap_is_refused(
+    profile: Profile, tmp_path: Path, array: Callable[[], bytes]
+) -> None:
+    path = tmp_path / "p.npz"
+    profile.save(path)
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in files.items():
-            archive.writestr(name, claim.getvalue() if name == "0.channel_max.npy" else data)
+            archive.writestr(name, array() if name == "0.channel_max.npy" else data)
     with pytest.raises(StorageError):
         Profile.load(path)
