@@ -55,9 +55,7 @@ def load_profile(path: str | Path) -> Profile:
         StorageError: There is no such file, or it is no profile, damaged, or unreasonably large.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-                raise _unusable(path, "the file would unpack to more than a gigabyte")
+        _refuse_enormous(path)
         with np.load(path, allow_pickle=False) as arrays:
             header = json.loads(arrays["header"].tobytes())
             _check_format(header["format"], path)
@@ -75,6 +73,12 @@ def load_profile(path: str | Path) -> Profile:
     except Exception as error:  # noqa: BLE001
         # zipfile, zlib, lzma, tokenize and numpy each raise their own errors for damaged or hostile bytes.
         raise _unusable(path, f"the file is no profile: {error}") from None
+
+
+def _refuse_enormous(path: str | Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+            raise _unusable(path, "the file would unpack to more than a gigabyte")
 
 
 def _check_format(number: Any, path: str | Path) -> None:
