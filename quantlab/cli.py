@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from quantlab import __version__
 from quantlab.app.options import FIRST_PORT
 from quantlab.commands.bench_options import bench
-from quantlab.commands.export import export
+from quantlab.commands.export_options import export
 from quantlab.commands.options import (
     Activations,
     Device,

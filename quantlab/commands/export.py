@@ -4,28 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab.commands import quantize
 from quantlab.commands.console import megabytes, printable, say, stage, table
-from quantlab.commands.options import (
-    Activations,
-    Device,
-    Dtype,
-    Json,
-    Model,
-    Precision,
-    Preset,
-    RecipeFile,
-    Scope,
-    Seed,
-    Views,
-    Weights,
-)
 from quantlab.commands.setup import ModelChoice, RecipeChoice, SceneChoice, called, label, warn
 from quantlab.errors import RecipeError, StorageError
 from quantlab.storage import check_writable, write_json
@@ -34,94 +18,105 @@ if TYPE_CHECKING:
     from quantlab.engine.export import ExportDrift
     from quantlab.lab import Lab
 
-
-class Target(StrEnum):
-    """What it is written for."""
-
-    packed = "packed"
-    onnx = "onnx"
-    openvino = "openvino"
+PACKED = "packed"
+Row = tuple[str, str | float | None]
 
 
-class Rest(StrEnum):
-    """How matrices are stored that the recipe leaves alone."""
+class _Written(NamedTuple):
+    """What to say of an export: as plain data, where it is, a table, and how to run it."""
 
-    bfloat16 = "bfloat16"
-    float32 = "float32"
+    record: dict[str, Any]
+    place: str
+    rows: list[Row]
+    note: str
 
 
-def export(
+@dataclass(frozen=True, slots=True)
+class ExportChoice:
+    """What is written, and where; see `quantlab.Lab.export` and `quantlab.deploy.export`.
+
+    Attributes:
+        out: Folder for it.
+        target: "packed", or a key of `quantlab.deploy.TARGETS`.
+        static: Whether the recipe gives way to the nearest that such a target holds.
+        stages: Folder that keeps finished blocks.
+        rest: Of packed.
+        drift: Of packed.
+        overwrite: Whether an earlier export to the same target may go.
+    """
+
+    out: Path
+    target: str = PACKED
+    static: bool = False
+    stages: Path | None = None
+    rest: str = "bfloat16"
+    drift: bool = True
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Refuse before anything is loaded what does not go together, and a place that is taken.
+
+        Raises:
+            RecipeError: Options of a packed checkpoint for another target.
+            StorageError: Something stands there, or it cannot be written.
+        """
+        if self.target != PACKED and (not self.drift or self.rest != "bfloat16"):
+            raise RecipeError(
+                "--rest and --no-drift belong to packed checkpoints",
+                place=f"--target {self.target}",
+                remedy="Leave them out.",
+            )
+        with _asking_here():
+            _require_free(self)
+
+
+def run(
+    model: ModelChoice,
+    scenes: SceneChoice | None,
+    recipe: RecipeChoice,
+    choice: ExportChoice,
     *,
-    out: Annotated[
-        Path, typer.Option(help="Folder for the result: a new or an empty one, or see --overwrite.")
-    ],
-    model: Model = "mini",
-    target: Annotated[
-        Target, typer.Option(help="packed: our own, run by quantlab.load_model; or for another runtime.")
-    ] = Target.packed,
-    scenes: Annotated[
-        str | None, typer.Option(help="Calibration, as --scenes elsewhere; the lab's own pool if not said.")
-    ] = None,
-    views: Views = 4,
-    seed: Seed = 0,
-    preset: Preset = None,
-    weights: Weights = None,
-    activations: Activations = None,
-    scope: Scope = None,
-    recipe: RecipeFile = None,
-    static: Annotated[
-        bool,
-        typer.Option(
-            "--static",
-            help="One fixed scale for each layer's input, as ONNX and OpenVINO want it; calibrated.",
-        ),
-    ] = False,
-    stages: Annotated[
-        Path | None,
-        typer.Option(help="Folder that keeps finished blocks: go on from those of quantlab quantize."),
-    ] = None,
-    rest: Annotated[
-        Rest, typer.Option(help="Of packed: how matrices are stored that the recipe leaves alone.")
-    ] = Rest.bfloat16,
-    drift: Annotated[
-        bool,
-        typer.Option("--drift/--no-drift", help="Of packed: compare what runs here with the simulation."),
-    ] = True,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier export to the same target.")
-    ] = False,
-    device: Device = "cpu",
-    dtype: Precision = Dtype.float32,
-    json: Json = None,
+    json_file: Path | None,
 ) -> None:
-    """Write the quantized model: a packed checkpoint that runs on integer kernels, ONNX, or OpenVINO."""
-    check_writable(json)
-    if target is not Target.packed and (not drift or rest is not Rest.bfloat16):
-        raise RecipeError(
-            "--rest and --no-drift belong to packed checkpoints",
-            place=f"--target {target.value}",
-            remedy="Leave them out.",
-        )
-    with _asking_here():
-        _require_free(out, target, overwrite=overwrite)
-    chosen = RecipeChoice(preset, weights, activations, scope, recipe, seed).load(otherwise="rtn")
-    if static:
-        from quantlab.deploy import STATIC
+    """Carry the recipe out, write it, and print how large it is and how far off.
 
-        chosen = chosen.set("*", **STATIC)
-    loaded = None if scenes is None else SceneChoice(scenes, views, seed).load(split="calibration")
-    shown = ModelChoice(model, device, dtype.value).load()
+    Args:
+        model: Which network.
+        scenes: Calibration; None: the lab's own.
+        recipe: rtn W4A4 where nothing is said.
+        choice: What is written, and where.
+        json_file: The same as plain data.
+
+    Raises:
+        QuantLabError: Something that was asked for does not exist or cannot be done.
+    """
+    check_writable(json_file)
+    choice.check()
+    chosen = recipe.load(otherwise="rtn")
+    loaded = None if scenes is None else scenes.load(split="calibration")
+    shown = model.load()
     from quantlab.lab import Lab
 
-    lab = Lab(shown, calibration=loaded, recipe=chosen, seed=seed)
+    lab = Lab(shown, calibration=loaded, recipe=chosen, seed=recipe.seed)
+    differs = _fit(lab) if choice.static else ""
     warn(lab)
-    if stages is not None:
-        quantize.write(lab, quantize.stages(lab, shown, stages))
-    title = f"{called(shown)} under {label(chosen)}"
-    if target is Target.packed:
-        _packed(lab, title, out, json, rest=rest.value, drift=drift, overwrite=overwrite)
-    else:
-        _deployed(lab, title, out, json, target.value, overwrite=overwrite)
+    if choice.stages is not None:
+        quantize.write(lab, quantize.stages(lab, shown, choice.stages))
+    made = (_packed if choice.target == PACKED else _deployed)(lab, choice)
+    if json_file is not None:
+        say(f"written: {write_json(json_file, {**made.record, 'differs': differs})}")
+    rows = [("changed by --static", differs), *made.rows] if differs else made.rows
+    table(f"{called(shown)} under {label(lab.recipe)}, in {made.place}", ("", ""), rows, note=made.note)
+
+
+def _fit(lab: Lab) -> str:
+    """Let the lab's recipe give way to the nearest that ONNX and OpenVINO hold; what that changed, in words."""
+    from quantlab.deploy import differs, fitted
+
+    told = differs(lab.recipe, lab.structure)
+    if told:
+        lab.recipe = fitted(lab.recipe, lab.structure)
+    return told
 
 
 @contextmanager
@@ -134,33 +129,32 @@ def _asking_here() -> Iterator[None]:
         raise StorageError(error.problem, place=error.place, remedy=remedy) from None
 
 
-def _require_free(out: Path, target: Target, *, overwrite: bool) -> None:
+def _require_free(choice: ExportChoice) -> None:
     """Refuse a place before anything is loaded: a full folder at once, an earlier export when it is known whose."""
     from quantlab.packed.folder import require_free
 
+    out, overwrite = choice.out, choice.overwrite
     if out.suffix not in (".onnx", ".xml"):
         require_free(out, lambda _: overwrite)
         if not overwrite:
             return
-    if target is not Target.packed:
+    if choice.target != PACKED:
         from quantlab.deploy import require_free as require_target
 
-        require_target(target.value, out, overwrite=overwrite)
+        require_target(choice.target, out, overwrite=overwrite)
         return
     from quantlab.engine.standing import require_place
     from quantlab.packed.write import replacing
 
-    require_place(out, target.value, replacing(overwrite=overwrite), overwrite=overwrite)
+    require_place(out, choice.target, replacing(overwrite=overwrite), overwrite=overwrite)
 
 
-def _packed(
-    lab: Lab, title: str, out: Path, json: Path | None, *, rest: str, drift: bool, overwrite: bool
-) -> None:
+def _packed(lab: Lab, choice: ExportChoice) -> _Written:
     with stage("export") as job:
-        made = lab.export(out, rest=rest, drift=drift, overwrite=overwrite, job=job)
-    if json is not None:
-        say(f"written: {write_json(json, made.to_dict())}")
-    rows: list[tuple[str, str | float | None]] = [
+        made = lab.export(
+            choice.out, rest=choice.rest, drift=choice.drift, overwrite=choice.overwrite, job=job
+        )
+    rows: list[Row] = [
         ("on disk", megabytes(made.bytes)),
         ("full precision", f"{megabytes(made.full_bytes)}, in bfloat16 {megabytes(made.half_bytes)}"),
         (
@@ -173,11 +167,11 @@ def _packed(
     ]
     if made.drift is not None:
         rows.extend(_drift(made.drift, made.layers))
-    folder = printable(str(out))
-    table(f"{title}, in {folder}", ("", ""), rows, note=f"quantlab.load_model({folder!r}) runs it")
+    folder = printable(str(choice.out))
+    return _Written(made.to_dict(), folder, rows, f"quantlab.load_model({folder!r}) runs it")
 
 
-def _drift(drift: ExportDrift, layers: int) -> Iterator[tuple[str, str | None]]:
+def _drift(drift: ExportDrift, layers: int) -> Iterator[Row]:
     from quantlab.engine.export import percent
 
     kernels = [f"{count} by {kernel}" for kernel, count in drift.kernels.items()]
@@ -195,28 +189,25 @@ def _drift(drift: ExportDrift, layers: int) -> Iterator[tuple[str, str | None]]:
             yield name, None if share is None else percent(share)
 
 
-def _deployed(lab: Lab, title: str, out: Path, json: Path | None, target: str, *, overwrite: bool) -> None:
-    from quantlab.deploy import export as deploy
-    from quantlab.deploy import snippet
+def _deployed(lab: Lab, choice: ExportChoice) -> _Written:
+    from quantlab.deploy import export, snippet
     from quantlab.engine.export import percent
 
     with stage("export") as job:
-        made = deploy(lab, target, out, overwrite=overwrite, job=job)
-    files = [str(path) for path in made.paths]
-    if json is not None:
-        record = {
-            "files": files,
-            "bytes": made.bytes,
-            "full_bytes": made.full_bytes,
-            "errors": dict(made.errors),
-            "rounding": dict(made.rounding),
-        }
-        say(f"written: {write_json(json, record)}")
-    rows: list[tuple[str, str | float | None]] = [
+        made = export(lab, choice.target, choice.out, overwrite=choice.overwrite, job=job)
+    record = {
+        "files": [str(path) for path in made.paths],
+        "bytes": made.bytes,
+        "full_bytes": made.full_bytes,
+        "errors": dict(made.errors),
+        "rounding": dict(made.rounding),
+    }
+    rows: list[Row] = [
         ("on disk", megabytes(made.bytes)),
         ("full precision", megabytes(made.full_bytes)),
         ("input", " x ".join(map(str, made.shape))),
         *((f"off the simulation, {name}", percent(error)) for name, error in made.errors.items()),
         *((f"off full precision, {name}", percent(error)) for name, error in made.rounding.items()),
     ]
-    table(f"{title}, in {printable(files[0])}", ("", ""), rows, note=snippet(target, made.paths[0]))
+    first = made.paths[0]
+    return _Written(record, printable(str(first)), rows, snippet(choice.target, first))

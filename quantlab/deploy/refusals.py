@@ -26,8 +26,8 @@ REASONS = {
         f"Use {STATIC}, or activations 16 for rounded weights alone.",
     ),
     "bits": (f"activations of other than {BITS} bits", f"Use {STATIC}, or activations 16."),
-    "twin": ("activations with two scales", "Set twin to False."),
-    "kv": ("rounded keys and values", "Set kv_bits to 16."),
+    "twin": ("activations with two scales", "Set twin to False (quantlab export --static)."),
+    "kv": ("rounded keys and values", "Set kv_bits to 16 (quantlab export --static)."),
     "own": ("a rounding of activations that is not QuantLab's own", f"Use {STATIC}."),
     "grouped": ("a rounded transposed convolution in groups", "Set keep to True for it."),
 }

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 import quantlab as ql
 from quantlab.cli import cli
 from quantlab.commands import setup
-from quantlab.deploy import STATIC
+from quantlab.deploy import differs, fitted
+from quantlab.deploy.refusals import require_plan
 from quantlab.engine import stages as building
 from quantlab.engine.plan import plan
 from quantlab.models.structure import describe
@@ -30,6 +31,7 @@ def test_the_folder_runs_and_the_table_says_how_large_it_is_and_how_far_off(done
     result, folder = done
     assert result.exit_code == 0, result.output
     record = json.loads((folder / "record.json").read_text())
+    assert record["differs"] == ""
     assert record["bytes"] == sum(path.stat().st_size for path in (folder / "out").iterdir())
     assert all(words in result.stdout for words in ("on disk", "smaller", "from the simulation"))
     packed = ql.load_model(folder / "out", kernel="reference")
@@ -69,12 +71,19 @@ def test_what_cannot_be_is_refused_with_exit_code_2(more, words, done):
     assert words in result.stderr
 
 
-def test_static_gives_every_layer_one_fixed_scale_and_no_twin():
-    recipe = ql.Recipe.preset("taptq", weights=8, activations=8).set("*", **STATIC)
-    chosen = plan(describe(ql.load_model("mini").network), recipe)
-    settings = [layer.settings for layer in chosen.layers.values() if layer.quantized]
-    assert settings
-    assert all(entry.static and not entry.twin for entry in settings)
+def test_static_takes_the_nearest_recipe_that_onnx_and_openvino_hold_and_says_what_it_changed(tmp_path):
+    out, record = tmp_path / "out", tmp_path / "record.json"
+    arguments = "export --model mini --preset rtn --static --no-drift --scenes rooms:1 --views 2"
+    done = CliRunner().invoke(cli, [*arguments.split(), "--out", str(out), "--json", str(record)])
+    assert done.exit_code == 0, done.output
+    asked, structure = ql.Recipe.preset("rtn"), describe(ql.load_model("mini").network)
+    written = ql.Recipe.load(out / "recipe.yaml")
+    assert written == fitted(asked, structure) != asked
+    require_plan(plan(structure, written), structure, "ONNX")
+    told = differs(asked, structure)
+    assert told == "W4 A8 static; the recipe asks A4 dynamic"
+    assert json.loads(record.read_text())["differs"] == told
+    assert told in " ".join(done.stdout.split())
 
 
 def test_blocks_that_quantize_finished_are_not_quantized_again(tmp_path, monkeypatch):
