@@ -155,7 +155,7 @@ def read(path: Path) -> Record | None:
         data["bits"], _ = Bits.parse(data["bits"]), data.pop("state")
         data["measured"] = None if measured is None else _measured(measured)
         return Record(**data)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, QuantLabError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, QuantLabError):
         return None
 
 

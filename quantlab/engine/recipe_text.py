@@ -61,7 +61,8 @@ def from_yaml(text: str, *, place: str = "recipe") -> Recipe:
         data = yaml.load(_short(text, place), Loader=_StrictLoader)  # noqa: S506 - it is a SafeLoader
     except yaml.YAMLError as error:
         _refuse(f"the text is not YAML: {_first_line(error)}", place, "Fix the file, or save it again.")
-    except (RecursionError, ValueError, OverflowError):
+    except (RecursionError, ValueError, OverflowError, LookupError, AttributeError):
+        # a value that is not of the type it is tagged with: `!!bool perhaps`, `!!timestamp soon`
         _refuse("the text is nested too deeply or holds an impossible value", place, "Save the recipe again.")
     return recipe_from(data, place)
 

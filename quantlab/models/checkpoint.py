@@ -198,7 +198,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     """Tensors of a zip-format .pt file, mapped; only tensors and plain containers are ever unpickled."""
     if not path.is_file():
         raise CheckpointError("there is no such weight file", place=str(path), remedy="Check the path.")
-    if not zipfile.is_zipfile(path):
+    if not _is_zip(path):
         raise CheckpointError(
             "the file is no PyTorch checkpoint of the current (zip) format",
             place=str(path),
@@ -216,6 +216,13 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
             remedy="Convert it to safetensors in a program you trust.",
         ) from None
     return _untie(_state_dict(content, path))
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # an end that names several disks
+        return False
 
 
 def _refuse_compressed(path: Path) -> None:

@@ -166,11 +166,9 @@ def read_image(path: Path) -> Picture:
     """
     measure(path)
     with _opened(path) as image:
-        notes = []
-        if getattr(image, "is_animated", False) and image.format != "MPO":
-            notes.append(f"first of {getattr(image, 'n_frames', 'several')} frames")
         orientation = _orientation(image)
         try:
+            notes = _frames(image)
             pixels = _rgb(image)
         except _DECODER_ERRORS as error:
             raise SceneError(
@@ -241,6 +239,13 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION, 1))
     except _DECODER_ERRORS:  # a broken tag block: the picture itself may be fine
         return 1
+
+
+def _frames(image: Image.Image) -> list[str]:
+    """What is said of an animation. To count its frames Pillow reads all of the file."""
+    if not getattr(image, "is_animated", False) or image.format == "MPO":
+        return []
+    return [f"first of {getattr(image, 'n_frames', 'several')} frames"]
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:

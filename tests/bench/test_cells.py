@@ -61,7 +61,9 @@ def test_what_is_not_finite_is_stored_as_absent(tmp_path):
     assert cells.read(path).measured.metrics["tre"] is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"measured": 3}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b'{"measured": 3}', b"\xff\xfe", b"[" * 100_000]
+)
 def test_a_damaged_file_is_no_record(tmp_path, content):
     path = tmp_path / "0.json"
     path.write_bytes(content)

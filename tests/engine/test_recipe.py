@@ -165,6 +165,14 @@ def test_a_bad_text_is_refused_in_words_whether_read_as_json_or_yaml(text, words
     assert any(words in message for message in caught), caught
 
 
+@pytest.mark.parametrize(
+    "value", ["!!bool perhaps", "!!timestamp soon", '!!int ""', '!!float ""', "2001-99-99"]
+)
+def test_a_value_that_is_not_what_its_tag_says_is_refused(value):
+    with pytest.raises(RecipeError, match="impossible value"):
+        Recipe.from_yaml(f"format: 1\nname: {value}")
+
+
 @pytest.mark.parametrize("text", ["format: 9", "format: 1\nscope: moon", "format: 1\ndefaults: {weights: 1}"])
 def test_a_bad_file_is_named_whichever_entry_is_wrong(text, tmp_path):
     file = tmp_path / "mine.yaml"

@@ -84,6 +84,12 @@ FAULTS: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda p: with_table(p, lambda t: t[CAMERA].update(shape=[1 << 40, 1 << 40])),
         "do not agree",
     ),
+    "shape that overflows beside a zero": (
+        lambda p: with_table(
+            p, lambda t: t.update(x={"dtype": "F32", "shape": [0, 1 << 62, 2], "data_offsets": [0, 0]})
+        ),
+        "too large",
+    ),
     "negative shape": (lambda p: with_table(p, lambda t: t[CAMERA].update(shape=[-1, -32])), "whole numbers"),
     "unknown dtype": (lambda p: with_table(p, lambda t: t[CAMERA].update(dtype="F128")), "'F128'"),
     "malformed entry": (lambda p: with_table(p, lambda t: t.update({CAMERA: {}})), "malformed"),
@@ -271,6 +277,13 @@ def test_a_compressed_or_cut_pt_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.pt").write_bytes((tmp_path / "cut.pt").read_bytes()[:-300])
     with pytest.raises(CheckpointError):
         load_model(tmp_path / "cut.pt")
+    torch.save(weights(), tmp_path / "disks.pt")
+    content = bytearray((tmp_path / "disks.pt").read_bytes())
+    locator = content.rindex(b"PK\x06\x07")
+    content[locator + 16] = 9  # of so many disks
+    (tmp_path / "disks.pt").write_bytes(content)
+    with pytest.raises(CheckpointError):
+        load_model(tmp_path / "disks.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(CheckpointError, match="state dict"):
         load_model(tmp_path / "list.pt")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -182,6 +183,17 @@ def test_flipped_bytes_give_a_picture_or_our_error(tmp_path, seed):
     except SceneError:
         return
     assert pixels.shape[2] == 3
+
+
+def test_whichever_byte_of_an_animation_is_damaged_it_gives_a_picture_or_our_error(tmp_path):
+    path = tmp_path / "p.gif"
+    Image.new("RGB", (24, 16), "red").save(path, save_all=True, append_images=[Image.new("RGB", (24, 16))])
+    whole, taken = path.read_bytes(), 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + b"\1" + whole[place + 1 :])
+        with suppress(SceneError):
+            taken += read_image(path).pixels.shape == (16, 24, 3)
+    assert 0 < taken < len(whole)
 
 
 def test_an_absent_file_and_a_folder_are_refused(tmp_path):

@@ -103,7 +103,7 @@ def read(path: Path) -> Record | None:
             Line(line["name"], _timing(line["timing"]), dict(line["facts"])) for line in data["lines"]
         )
         return Record(Group(**data["group"]), str(data["digest"]), lines, dict(data["made"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 
