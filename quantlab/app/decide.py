@@ -20,6 +20,7 @@ from quantlab.figures.readable import duration, short
 from quantlab.views.differences import differences
 from quantlab.views.names import distinct_names
 from quantlab.views.states import recipe_words, state_labels
+from quantlab.views.timing import search_times
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session
@@ -183,34 +184,7 @@ def _note(session: Session, search: Search) -> str:
             f"single layers add up: rank correlation {check.spearman:.2f}, measured / predicted {check.ratio:.2f}"
         )
     parts += [f"in single trials {note}" for note in scan.simplified]
-    return " ".join((*_timing(search), "; ".join(parts) + "."))
-
-
-def _timing(search: Search) -> list[str]:
-    """Sentences on time: what was asked for and came of it, and whether the front is more than noise."""
-    limit, taken = search.budget_seconds, search.chosen.timed
-    if limit is None:
-        return []
-    asked, told = limit if search.asked_seconds is None else search.asked_seconds, []
-    if asked < limit:
-        told.append(
-            f"{_ms(asked)} cannot be reached: the fastest choice of bits takes {_ms(limit)}, and is shown."
-        )
-    if taken is not None:
-        what = "What" if asked < limit else f"Asked for {_ms(asked)}, what"
-        told.append(f"{what} was chosen takes {_ms(taken)} as measured.")
-    known = [one.seconds for one in search.candidates if one.seconds is not None]
-    span = max(known) - min(known) if known else 0.0
-    if known and span < search.spread_seconds:
-        told.append(
-            f"The whole front spans {_ms(span)}, and passes of one recipe differ by {_ms(search.spread_seconds)}:"
-            " on this machine such differences in time are noise."
-        )
-    return told
-
-
-def _ms(seconds: float) -> str:
-    return f"{short(1e3 * seconds)}\u00a0ms"
+    return " ".join((*search_times(search), "; ".join(parts) + "."))
 
 
 def _same_method(one: Recipe, other: Recipe, structure: Structure) -> bool:

@@ -92,7 +92,8 @@ def run(
     with stage("search") as job:
         found = lab.search(**options, job=job)
     if json_file is not None:
-        say(f"written: {write_json(json_file, {'model': shown.name, **found.to_dict()})}")
+        record = {"model": shown.name, **found.to_dict(), "notes": _times(found)}
+        say(f"written: {write_json(json_file, record)}")
     if out is not None:
         found.chosen.recipe.save(out)
         say(f"written: {out}")
@@ -103,14 +104,19 @@ def _print(model: Model, title: str, found: Search) -> None:
     scan, eight = found.sensitivity, _eight(found)
     rows = [_row(one, found, eight) for one in sorted(_shown(found), key=lambda one: (one.bytes, one.kind))]
     check, fixed = scan.check, megabytes(scan.fixed_bytes)
-    within = megabytes(found.budget) if found.budget_seconds is None else _time(found)
+    limit = found.budget_seconds
+    within = megabytes(found.budget) if limit is None else f"{1e3 * limit:.3g} ms a forward pass"
     size = (
         f"chosen: {megabytes(found.chosen.bytes)} within {within}, of which {fixed} are not"
         " quantized; sizes are of the whole network, shares of the quantized layers"
     )
     scenes = len(found.chosen.verified.scenes) if found.chosen.verified is not None else 0
     effort = f"{found.tried} recipes run, {found.seconds:.0f} s"
-    lines = [size, f"point error on {scenes} calibration scenes, predicted from {len(scan.scenes)}; {effort}"]
+    lines = [
+        *_times(found),
+        size,
+        f"point error on {scenes} calibration scenes, predicted from {len(scan.scenes)}; {effort}",
+    ]
     if any(16 in one.bits.values() for one in _shown(found)):
         lines.append("a layer of 16 bits is not rounded at all, its input neither")
     if check is not None and check.spearman is not None and check.ratio is not None:
@@ -122,11 +128,11 @@ def _print(model: Model, title: str, found: Search) -> None:
     table(f"{called(model)}, bits searched for {title}", COLUMNS, rows, note="\n".join(lines))
 
 
-def _time(found: Search) -> str:
-    """The budget of a search by time, and what the result takes."""
-    taken, limit = found.chosen.timed, 1e3 * (found.budget_seconds or 0.0)
-    measured = "" if taken is None else f" (measured {1e3 * taken:.3g} ms)"
-    return f"{limit:.3g} ms a forward pass{measured}"
+def _times(found: Search) -> list[str]:
+    """Whether the time that was asked for can be reached, and what the result takes; nothing of a search by size."""
+    from quantlab.views.timing import search_times
+
+    return [sentence.replace("\u00a0", " ") for sentence in search_times(found)]
 
 
 def _eight(found: Search) -> int:

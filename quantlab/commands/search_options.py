@@ -29,7 +29,8 @@ def search(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="'50%' of the quantized layers' 8-bit size, '10 MB' in all, or '30 ms' a pass; as now if not said."
+            help="'50%' of the quantized layers' 8-bit size, '10 MB' in all, '30 ms' a forward pass here, or"
+            " '30 ms or fastest'; the recipe's own size if not said."
         ),
     ] = None,
     model: Model = "mini",

@@ -1,10 +1,9 @@
 """Deploy targets: a quantized network written for ONNX or OpenVINO. Our own format is `quantlab.packed`."""
 
-from quantlab.deploy.fitting import STATIC, changes, differs, fitted
+from quantlab.deploy.fitting import changes, differs, fitted
 from quantlab.deploy.target import TARGETS, Deployed, export, require_free, snippet, stands
 
 __all__ = [
-    "STATIC",
     "TARGETS",
     "Deployed",
     "changes",

@@ -1,4 +1,4 @@
-"""What a measured execution says in words: the tile of the forward pass, a layer's part of it. It measures nothing."""
+"""What measured times say in words: of a forward pass, of a layer, of a search by time. It measures nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from quantlab.figures.readable import duration, short, size
 if TYPE_CHECKING:
     from quantlab.engine.evaluation import Evaluation
     from quantlab.engine.measurement import Measurement
+    from quantlab.engine.search_record import Search
 
 SAME = 1.05
 """Ratios up to it are noise of the machine."""
@@ -137,6 +138,36 @@ def time_parts(measured: Measurement | None, part_of: Mapping[str, str]) -> str:
     told["between layers"] = max(0, 100 - sum(told.values()))
     listed = ", ".join(f"{part} {share} %" for part, share in told.items())
     return f"{listed} of {' '.join(duration(measured.seconds))}"
+
+
+def search_times(search: Search) -> list[str]:
+    """Sentences on a search by time: what was asked for, what came of it, whether the front is more than noise.
+
+    None of a search by size. A number and its unit stay on one line.
+    """
+    limit, taken = search.budget_seconds, search.chosen.timed
+    if limit is None:
+        return []
+    asked, told = limit if search.asked_seconds is None else search.asked_seconds, []
+    if asked < limit:
+        told.append(
+            f"{_ms(asked)} cannot be reached: the fastest choice of bits takes {_ms(limit)}, and is chosen."
+        )
+    if taken is not None:
+        what = "What" if asked < limit else f"Asked for {_ms(asked)}, what"
+        told.append(f"{what} was chosen takes {_ms(taken)} as measured.")
+    known = [one.seconds for one in search.candidates if one.seconds is not None]
+    span = max(known) - min(known) if known else 0.0
+    if known and span < search.spread_seconds:
+        told.append(
+            f"The whole front spans {_ms(span)}, and passes of one recipe differ by {_ms(search.spread_seconds)}:"
+            " on this machine such differences in time are noise."
+        )
+    return told
+
+
+def _ms(seconds: float) -> str:
+    return f"{short(1e3 * seconds)}\u00a0ms"
 
 
 def _ask(label: str, *, measuring: bool) -> dict[str, Any]:
