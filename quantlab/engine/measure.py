@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from quantlab.calibration.running import hooked, present
 from quantlab.engine.evaluate import relative_errors
 from quantlab.engine.executable import simulated_layers
 from quantlab.engine.execution import execute
 from quantlab.engine.machine import processor
 from quantlab.engine.measurement import Measurement
 from quantlab.engine.quantize import Quantizer
+from quantlab.engine.spent import layer_seconds
 from quantlab.engine.subject import Subject
 from quantlab.engine.twin import twin
 from quantlab.engine.watch import watched
@@ -74,7 +73,7 @@ def measure(
         rivals.append(_Rival(MIXED, _mixed(reference)))
     runs = _race(subject, value, rivals, between(job, 0.1, 0.8))
     step(job, 8, 10, "timing layers")
-    timed = layer_seconds(subject, executed, value, runs)
+    timed, whole = (layer_seconds(subject, network, value, runs) for network in (executed, reference))
     full, own, *mixed = rivals
     return Measurement(
         seconds=median(own.seconds),
@@ -92,8 +91,10 @@ def measure(
         chosen={layer: one.kernel for layer, one in chosen.layers.items()},
         skipped=_skipped(chosen.layers.values()),
         layers=timed.layers,
-        full_layers=layer_seconds(subject, reference, value, runs).layers,
+        full_layers=whole.layers,
         timed_seconds=timed.whole,
+        kinds=timed.kinds,
+        full_kinds=whole.kinds,
         blocks=own.blocks,
         simulated=simulated_layers(quantizer.plan, subject.structure),
         errors=relative_errors(full.outputs, own.outputs),
@@ -104,41 +105,6 @@ def measure(
         date=datetime.now(UTC).replace(microsecond=0).isoformat(),
         scene=name,
     )
-
-
-class Timed(NamedTuple):
-    """Layer to its seconds in a pass, and the seconds of such a pass: a busy machine slows both alike."""
-
-    layers: dict[str, float]
-    whole: float
-
-
-def layer_seconds(subject: Subject, network: nn.Module, value: Any, passes: int = 1) -> Timed:
-    """Layer to the seconds it takes in a pass, all its calls together, as the median of some passes.
-
-    What lies between layers belongs to none.
-    """
-    found = [_one_pass(subject, network, value) for _ in range(passes)]
-    layers = {name: median(one.layers[name] for one in found) for name in found[0].layers}
-    return Timed(layers, median(one.whole for one in found))
-
-
-def _one_pass(subject: Subject, network: nn.Module, value: Any) -> Timed:
-    spent: dict[str, float] = {}
-    begun: dict[str, float] = {}
-
-    def start(name: str) -> Callable[..., None]:
-        return lambda *_: begun.__setitem__(name, now())
-
-    def stop(name: str) -> Callable[..., None]:
-        return lambda *_: spent.__setitem__(name, spent.get(name, 0.0) + now() - begun[name])
-
-    now = _clock(network)
-    names = present(network, subject.structure.layers)
-    with torch.no_grad(), hooked(network, [(n, start(n)) for n in names], [(n, stop(n)) for n in names]):
-        first = now()
-        subject.run(network, value)
-        return Timed(spent, now() - first)
 
 
 def held_bytes(network: nn.Module) -> int:
@@ -251,18 +217,6 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _device(network: nn.Module) -> torch.device:
     return next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
-
-
-def _clock(network: nn.Module) -> Callable[[], float]:
-    """Seconds, after what a GPU still works on."""
-    if _device(network).type != "cuda":
-        return time.perf_counter
-
-    def now() -> float:
-        torch.cuda.synchronize()
-        return time.perf_counter()
-
-    return now
 
 
 def _machine(network: nn.Module) -> str:

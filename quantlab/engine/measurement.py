@@ -31,6 +31,8 @@ class Measurement:
         layers: Layer to its seconds in one pass, as executed.
         full_layers: The same of the network as it was loaded.
         timed_seconds: Of the passes in which ``layers`` were timed; 0 where nobody knows.
+        kinds: Kind of work (of `quantlab.engine.spent`) to its seconds in that pass; together they are all of it.
+        full_kinds: The same of the network as it was loaded.
         blocks: Block to its seconds, as executed.
         simulated: Layer to why no kernel multiplies its integers.
         errors: Output to ||y_hat - y|| / ||y|| of what was executed against the network as it was loaded.
@@ -61,6 +63,8 @@ class Measurement:
     layers: Mapping[str, float] = field(default_factory=dict)
     full_layers: Mapping[str, float] = field(default_factory=dict)
     timed_seconds: float = 0.0
+    kinds: Mapping[str, float] = field(default_factory=dict)
+    full_kinds: Mapping[str, float] = field(default_factory=dict)
     blocks: Mapping[str, float] = field(default_factory=dict)
     simulated: Mapping[str, str] = field(default_factory=dict)
     errors: Mapping[str, float] = field(default_factory=dict)
