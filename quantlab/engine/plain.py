@@ -49,9 +49,9 @@ class Entries:
     def text(self, name: str, most: int = LONGEST_TEXT) -> str:
         """A text of at most ``most`` characters that can be written as UTF-8."""
         value = self.raw(name)
-        if not isinstance(value, str) or len(value) > most or not _encodes(value):
+        if not is_text(value, most):
             self.refuse(f"{name!r} is no text of at most {most} characters")
-        return value
+        return str(value)
 
     def whole(self, name: str, low: int, high: int) -> int:
         """A whole number between bounds, both included."""
@@ -79,6 +79,17 @@ class Entries:
         raise StorageError(problem, place=self.place, remedy=self._remedy)
 
 
+def is_text(value: Any, most: int = LONGEST_TEXT) -> bool:
+    """Whether it is a text of at most ``most`` characters that can be written as UTF-8."""
+    if type(value) is not str or len(value) > most:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
+
+
 def parse(text: str, place: str, *, what: str, remedy: str) -> Any:
     """JSON text as plain data.
 
@@ -99,6 +110,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     built = dict(pairs)
     if len(built) < len(pairs):
         raise ValueError("an entry appears twice")
+    if not all(map(is_text, built)):
+        raise ValueError("a name is no text")
     return built
 
 
@@ -111,11 +124,3 @@ def _shallow(data: Any, deepest: int) -> bool:
         return math.isfinite(data)  # 1e400 is an infinity to Python
     inside = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
     return deepest > 0 and all(_shallow(item, deepest - 1) for item in inside)
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from quantlab.engine.plain import is_text
 from quantlab.engine.presets import PRESETS
 from quantlab.engine.scope import SCOPES, matches, scope_layers
 from quantlab.engine.selection_settings import Selection, selection_from
@@ -38,7 +39,7 @@ class Rule:
     settings: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        if type(self.pattern) is not str or not self.pattern or len(self.pattern) > 1000:
+        if not self.pattern or not is_text(self.pattern, 1000):
             raise RecipeError(
                 f"a rule cannot match {str(self.pattern)[:60]!r}",
                 place="rules",
@@ -266,7 +267,7 @@ class Recipe:
 
 
 def _check_header(recipe: Recipe) -> None:
-    if type(recipe.name) is not str or len(recipe.name) > 200:
+    if not is_text(recipe.name, 200):
         raise RecipeError(
             "the name is not a text of at most 200 characters", place="name", remedy="Shorten it."
         )

@@ -129,7 +129,7 @@ def mapping_of(value: object, place: str) -> Mapping[str, Any]:
 
 def refuse_unknown(config: Mapping[str, Any], known: Sequence[str], place: str) -> None:
     """Raise CheckpointError naming the keys of ``config`` that are not ``known``."""
-    unknown = sorted(set(config) - set(known))
+    unknown = sorted(set(mapping_of(config, place)) - set(known))
     if unknown:
         raise CheckpointError(
             f"unknown configuration key {', '.join(map(repr, unknown))}",
@@ -164,7 +164,7 @@ def _size(value: object, place: str) -> int:
 
 
 def _check_sizes(config: VGGTConfig) -> None:
-    trunk, vit = config.aggregator, config.vit
+    trunk, vit, camera = config.aggregator, config.vit, config.camera_head or CameraHeadConfig(1, 1)
     problems = {
         "patch_size must divide img_size": trunk.patch_size < 1
         or trunk.img_size % max(trunk.patch_size, 1) != 0,
@@ -176,7 +176,10 @@ def _check_sizes(config: VGGTConfig) -> None:
         "the encoder's num_heads must divide embed_dim": vit.num_heads < 1
         or vit.embed_dim % max(vit.num_heads, 1) != 0,
         "the aggregator needs between 1 and 256 layers": not 1 <= trunk.depth <= DEPTH_LIMIT,
-        "the encoder has more than 256 layers": vit.depth > DEPTH_LIMIT,
+        "the camera head's num_heads must divide twice embed_dim": camera.num_heads < 1
+        or 2 * trunk.embed_dim % max(camera.num_heads, 1) != 0,
+        "the encoder or the camera head has more than 256 layers": max(vit.depth, camera.trunk_depth)
+        > DEPTH_LIMIT,
         "intermediate_layer_idx must name layers of the aggregator": bool(config.dpt or config.track)
         and max(config.layers) >= trunk.depth,
         "the DPT features must be even": config.dpt is not None and config.dpt.features % 8 != 0,

@@ -147,6 +147,8 @@ def test_static_activations_per_token_are_refused_with_the_reason(structure):
         ('{"format": 1, "rules": {}}', "not a list"),
         ('{"format": 1, "rules": [{"match": "*"}]}', "match and set"),
         ('{"format": 1, "rules": [{"match": 3, "set": {}}]}', "match"),
+        ('{"format": 1, "rules": [{"match": "\\ud800", "set": {}}]}', "match"),
+        ('{"format": 1, "name": "\\ud800"}', "name"),
         ('{"format": 1, "seed": -1}', "seed"),
         ('{"format": 1, "seed": 1e400}', "seed"),
         ('{"format": 1, "scope": ["trunk"]}', "scope"),

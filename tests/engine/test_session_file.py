@@ -246,6 +246,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "half a character": {"model": {"name": "\ud800", "path": "", "fingerprint": "", "dtype": "float32"}},
     "endless name": {"version": "x" * 10**5},
     "view of lists": {"view": {"layer": ["x"]}},
+    "half a character as a name": {"view": {"\ud800": 1}},
     "view that is none": {"view": [1]},
     "seed beyond": {"seed": 10**30},
     "model that is none": {"model": None},

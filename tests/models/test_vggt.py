@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -140,9 +142,13 @@ def test_absent_sections_mean_absent_heads(images: Tensor) -> None:
         {"dpt": {"out_channels": [1, 2]}},
         {"aggregator": []},
         {"vit": {"embed_dim": 64}},
+        {"camera_head": {"num_heads": 0}},
+        {"camera_head": {"num_heads": 3}},
+        {"camera_head": {"trunk_depth": 257}},
+        [],
     ],
 )
-def test_a_wrong_configuration_names_its_fault(config: dict[str, object]) -> None:
+def test_a_wrong_configuration_names_its_fault(config: Any) -> None:
     with pytest.raises(CheckpointError):
         build_model("vggt", config, device="meta")
 
