@@ -11,6 +11,7 @@ from quantlab.app.panels import summary, to_json
 from quantlab.figures.outlier_map import TRUNK, Placed
 from quantlab.views.names import short_name
 from quantlab.views.numbers import digits
+from quantlab.views.spent import spent
 from quantlab.views.timing import time_parts
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def map_panel(session: Session) -> str:
             "parts": time_parts(session.results.measurement, _parts(layers))
             if view.color_by == "time"
             else "",
+            "spent": spent(session.results.measurement) if view.color_by == "time" else {},
             "message": _map_message(
                 session,
                 shown,

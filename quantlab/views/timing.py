@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from quantlab.figures.readable import duration, short, size
+from quantlab.views.spent import spent
 
 if TYPE_CHECKING:
     from quantlab.engine.evaluation import Evaluation
@@ -62,7 +63,16 @@ def forward_tile(
         base = "busy machine" if rounds in note else f"{rounds}, busy"
     told = explained(measured)
     found = {"value": value, "unit": unit, "note": MEASURING if measuring else note, "base": base}
-    return tile | found | {"help": told, "details": told.split("\n"), "ask": _ask("↻", measuring=measuring)}
+    return (
+        tile
+        | found
+        | {
+            "help": told,
+            "details": told.split("\n"),
+            "spent": spent(measured),
+            "ask": _ask("↻", measuring=measuring),
+        }
+    )
 
 
 def speed(measured: Measurement) -> str:

@@ -4,10 +4,11 @@ import { Choice, make, Segments, setText } from "./dom.js";
 import { MapCursor } from "./cursor.js";
 import { byValue, finds, only } from "./finder.js";
 import { Plot } from "./plot.js";
+import { bars } from "./spent.js";
 
 const ROW_PIXELS = 13; // at least, so that every row can have its label; a larger map scrolls
 const BETWEEN =
-  "Each layer was timed by itself, in passes of their own. What lies between layers belongs to none: attention, norms, activation functions, resampling in the heads, the copying of tensors.";
+  "Each layer was timed by itself, in passes of their own. What lies between layers is told apart in the bars: point at them, or press details below “forward”.";
 const LISTED = 60; // layers at most, while something is searched for
 
 export function mountMap(host, { config, send }) {
@@ -22,6 +23,7 @@ export function mountMap(host, { config, send }) {
   const heading = make("span", {}, "Worst layers by ");
   const measure = make("span", { class: "ql-quiet" });
   const parts = make("p", { class: "ql-map-parts ql-quiet", "data-testid": "parts", title: BETWEEN });
+  const where = make("div", { class: "ql-map-spent" });
   const find = make("input", {
     type: "search",
     class: "ql-find",
@@ -54,6 +56,7 @@ export function mountMap(host, { config, send }) {
       make("div", { class: "ql-plot-frame" }, scroll),
       make("div", { class: "ql-worst-frame" }, find, make("h3", {}, heading, measure), blame.element, list, note),
     ),
+    where,
     parts,
   );
   const cursor = new MapCursor(canvas, scroll, select);
@@ -73,6 +76,7 @@ export function mountMap(host, { config, send }) {
     setText(heading, found ? `${found.length} of ${value.layers.length} layers by ` : all);
     setText(parts, value.parts);
     parts.hidden = !value.parts;
+    where.replaceChildren(...(value.spent?.rows ? [bars(value.spent)] : []));
     setText(note, found && !found.length ? "No layer shown here is called so." : value.message);
     const key = JSON.stringify([listed, value.selected]);
     if (key !== drawn) list.replaceChildren(...listed.map((item) => worstRow(item, value.selected, select)));

@@ -16,14 +16,14 @@ export function mountNumbers(host, { send }) {
   };
 }
 
-function tile({ label, value, unit, note, base, trend, help, ask, details: lines }, send, details) {
+function tile({ label, value, unit, note, base, trend, help, ask, details: lines, spent }, send, details) {
   const told = value === "" ? help : "Measure again";
   const press = () => send({ do: ask.do });
   const button = ask ? make("button", { type: "button", title: told, "aria-label": value === "" ? null : told, "data-testid": ask.do, disabled: ask.busy, onclick: press }, ask.label) : null;
   const figure = value === "" ? make("dd", { class: "ql-none" }, button ?? "–") : make("dd", {}, value, make("small", {}, unit ? ` ${unit}` : ""), button);
   const change = make("dd", { class: `ql-change ql-${trend || "plain"}` }, ...changed(note, trend));
   const against = make("dd", { class: "ql-change" }, base);
-  return make("div", { title: help, "data-number": label }, make("dt", {}, label, lines ? details.button(lines) : null), figure, change, against);
+  return make("div", { title: help, "data-number": label }, make("dt", {}, label, lines ? details.button(lines, spent) : null), figure, change, against);
 }
 
 /** What it was, and in words whether that is better: an arrow would point up where a number falls. */
