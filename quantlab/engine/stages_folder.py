@@ -28,7 +28,8 @@ from quantlab.errors import CheckpointError, StorageError
 from quantlab.kernels.reference import Simulated
 from quantlab.methods.compensation import Correction
 from quantlab.models.safetensors_file import read_header
-from quantlab.packed.layers import Record, assemble, dissect
+from quantlab.packed.layers import Record, assemble, dissect, readable
+from quantlab.packed.read import check_layer
 from quantlab.scenes.scene import Scene
 from quantlab.storage import atomic_write, sweep_orphans, write_json
 
@@ -131,17 +132,19 @@ class StageFolder:
         file = self._file(stage)
         if not file.exists():
             return None
-        opened = read_header(file)
-        records: Mapping[str, Record] = json.loads(opened.metadata.get("quantlab", '{"layers": {}}'))[
-            "layers"
-        ]
-        if records.keys() != originals.keys():
-            raise CheckpointError("the file holds other layers", place=str(file), remedy="Remove it.")
-        # Copied out of the mapping: a file that is removed or replaced must not change a running network.
-        tensors = {name: tensor.clone() for name, tensor in opened.tensors().items()}
-        layers = {
-            name: assemble(record, _below(name, tensors), originals[name]) for name, record in records.items()
-        }
+        with readable("the finished stage", str(file)):
+            opened = read_header(file)
+            records: Mapping[str, Record] = json.loads(opened.metadata["quantlab"])["layers"]
+            if records.keys() != originals.keys():
+                raise CheckpointError("the file holds other layers", place=str(file), remedy="Remove it.")
+            # Copied out of the mapping: a file that is removed or replaced must not change a running network.
+            tensors = {name: tensor.clone() for name, tensor in opened.tensors().items()}
+            layers = {
+                name: assemble(record, _below(name, tensors), originals[name])
+                for name, record in records.items()
+            }
+            for layer in layers.values():
+                check_layer(layer, set())
         self._note(stage, tensors.values(), layers, known=True)
         return layers
 
@@ -212,7 +215,7 @@ def _below(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _manifest(path: Path) -> Mapping[str, Any]:
     try:
         found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StorageError(
             "the folder's manifest cannot be read", place=str(path / MANIFEST), remedy=OTHER_FOLDER
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import quantlab as ql
@@ -18,6 +20,7 @@ from quantlab.engine.quantize import Quantizer
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.stages_folder import Finished, Identity, StageFolder, digest_of
 from quantlab.errors import CheckpointError, QuantLabError, StorageError
+from quantlab.models.safetensors_file import read_header
 from quantlab.models.structure import describe
 
 CONFIG = {
@@ -180,6 +183,20 @@ def test_a_stage_whose_file_was_damaged_is_refused_by_name(uninterrupted, tmp_pa
     file = tmp_path / "out" / "stages" / "camera_head.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(QuantLabError, match="camera_head"):
+        quantized(tmp_path / "out")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, "another width", "no format"])
+def test_a_stage_whose_text_and_tensors_do_not_fit_is_refused_by_name(uninterrupted, tmp_path, text):
+    file = Path(shutil.copytree(uninterrupted[0], tmp_path / "out")) / "stages" / "camera_head.safetensors"
+    tensors, said = load_file(file), read_header(file).metadata["quantlab"]
+    if text == "another width":
+        name = next(name for name in tensors if name.endswith("divisor"))
+        tensors[name], text = tensors[name][:-1].clone(), said
+    elif text == "no format":
+        text = said.replace('"value": "QuantSpec"', '"value": "Settings"')
+    save_file(tensors, file, {"quantlab": text})
+    with pytest.raises(CheckpointError, match="camera_head"):
         quantized(tmp_path / "out")
 
 
