@@ -15,17 +15,19 @@ FRONT = "document.querySelector('[data-testid=front]')"
 SIZE = "document.querySelector('[data-number=size] dd').textContent"
 
 
-QUANTIZED = 8
+QUANTIZED = 2
 FEW_LAYERS = """format: 1
 name: rtn
 defaults: {weights: 4, activations: 4}
 rules:
 - match: "*.frame_blocks.*"
   set: {keep: true}
-- match: "*.global_blocks.[01].*"
+- match: "*.global_blocks.[012].*"
+  set: {keep: true}
+- match: "*.global_blocks.3.attn"
   set: {keep: true}
 """
-"""A recipe of two blocks, so that a whole search takes seconds."""
+"""A recipe of one branch behind all others, so that a whole search takes seconds."""
 
 
 @pytest.fixture(scope="module")
