@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab import figures
 from quantlab.app.undecided import undecided
-from quantlab.engine.bit_rules import searchable, with_bits
+from quantlab.engine.bit_rules import searchable, weight_bits, with_bits
 from quantlab.engine.plan import plan
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.scan import OPTIONS
@@ -17,6 +17,7 @@ from quantlab.errors import QuantLabError
 from quantlab.figures import sensitivity as bars
 from quantlab.figures.pareto import drift, pareto
 from quantlab.figures.readable import duration, short
+from quantlab.views.allotted import allotted, places
 from quantlab.views.differences import differences
 from quantlab.views.names import distinct_names
 from quantlab.views.states import recipe_words, state_labels
@@ -78,7 +79,18 @@ def decide_panel(session: Session) -> dict[str, Any]:
         return value | {"bars": drawn, "bits": str(bits), "options": options}
     budget = search.budget_seconds if by_time else search.budget
     drawn = pareto(search, now=now, budget=budget, by_time=by_time, theme=figures.PAGE)
-    return value | {"front": drawn}
+    return value | {"front": drawn, "allotted": _allotted(session, search)}
+
+
+def _allotted(session: Session, search: Search) -> dict[str, Any]:
+    """The map of bits: of every point, and of the recipe in force."""
+    lab = session.open_lab()
+    where = places(search.sensitivity.bytes, lab.structure)
+    force = weight_bits(lab.recipe, lab.structure)
+    return where | {
+        "points": [allotted(one.bits, where["ids"]) for one in search.distinct],
+        "force": allotted(force, where["ids"]),
+    }
 
 
 def _by_time(session: Session) -> bool:
@@ -181,7 +193,8 @@ def _note(session: Session, search: Search) -> str:
     parts = [f"Single layers on {len(scan.scenes)} calibration scenes, {search.tried} recipes on {scenes}"]
     if check is not None and check.spearman is not None and check.ratio is not None:
         parts.append(
-            f"single layers add up: rank correlation {check.spearman:.2f}, measured / predicted {check.ratio:.2f}"
+            f"single layers add up: rank correlation {check.spearman:.2f}, measured / predicted {check.ratio:.2f},"
+            " both 1 where the sum is exact"
         )
     parts += [f"in single trials {note}" for note in scan.simplified]
     return " ".join((*search_times(search), "; ".join(parts) + "."))

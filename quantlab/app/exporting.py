@@ -32,7 +32,7 @@ UNTICKED = (
 
 def _packed(lab: Lab, asked: Asked, job: Job) -> dict[str, str]:
     made = lab.export(asked.folder, overwrite=asked.overwrite, job=job)
-    about = [f"{short(made.full_bytes / made.bytes, 2)}× smaller than float32"]
+    about = [_smaller(made.bytes, made.full_bytes)]
     if made.drift is not None:
         about.append(made.drift.told())
     folder = made.folder.absolute()
@@ -49,14 +49,20 @@ def _deployed(lab: Lab, asked: Asked, job: Job) -> dict[str, str]:
         if asked.static or not deploy.changes(recipe, lab.structure):
             raise
         raise RecipeError(error.problem, place=error.place, remedy=UNTICKED) from None
-    smaller = f"{short(made.full_bytes / made.bytes, 2)}× smaller than float32"
+    smaller = _smaller(made.bytes, made.full_bytes)
     off = f"off full precision by {_percent(made.rounding)}, off the simulation by {_percent(made.errors)}"
-    takes = f"takes {'×'.join(map(str, made.shape))}"
+    takes = f"takes inputs of {'×'.join(map(str, made.shape))}"
     otherwise = [deploy.differs(lab.recipe, lab.structure)] if recipe != lab.recipe else []
     path = made.paths[0].absolute()
     return _told(
         asked, path, made.bytes, [smaller, *otherwise, off, takes], deploy.snippet(asked.target, path)
     )
+
+
+def _smaller(count: int, full: int) -> str:
+    """How its size compares with the same in float32: "2.2× smaller", or that it is none."""
+    ratio = short(full / count, 2)
+    return "as large as float32" if ratio == "1" else f"{ratio}× smaller than float32"
 
 
 def _percent(errors: Mapping[str, float]) -> str:

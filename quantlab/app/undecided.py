@@ -9,6 +9,8 @@ from quantlab.engine.plan import plan
 from quantlab.engine.scan import OPTIONS, SCENES
 from quantlab.engine.search import TRIES, VERIFIED, VERIFY
 from quantlab.figures.readable import duration, short
+from quantlab.views.names import distinct_names
+from quantlab.views.numbers import digits
 
 if TYPE_CHECKING:
     from quantlab.app.state import Session
@@ -25,6 +27,10 @@ THEN = (
 )
 SIZE = "Set it on the slider first: megabytes of the whole network. Equal bits everywhere take"
 TIME = "Set it on the slider first: milliseconds of a forward pass on this machine. Measured were"
+RANKING = (
+    "Known already is what rounding does to each layer's own output, the relative error of its largest values (TRE)."
+    " What that does to the reconstruction is what a search measures."
+)
 UNMEASURED = "For milliseconds press Measure below “forward” first."
 OR_TIME = "Or milliseconds of a forward pass: choose ms."
 OR_SIZE = "What is too short gives the fastest choice of bits. Or megabytes of the whole network: choose MB."
@@ -57,7 +63,28 @@ def undecided(session: Session, measured: Measurement | None, *, by_time: bool) 
         "unit": OR_SIZE if by_time else UNMEASURED if measured is None else OR_TIME,
         "takes": _takes(session, count),
         "then": THEN.format("time" if by_time else "size"),
+        "known": _known(session),
+        "ranking": RANKING,
     }
+
+
+def _known(session: Session) -> list[dict[str, Any]]:
+    """Layers by what rounding each alone does to its own output, the worst first; empty before that is measured."""
+    lab, diagnosis = session.open_lab(), session.results.diagnosis
+    varied = searchable(lab.recipe, lab.structure)
+    errors = {} if diagnosis is None else {name: diagnosis.layers.get(name, 0.0) for name in varied}
+    top = max(errors.values(), default=0.0)
+    names = distinct_names(lab.structure.layers[name] for name in errors)
+    return [
+        {
+            "name": name,
+            "short": names[name],
+            "value": digits(errors[name]),
+            "share": round(errors[name] / top, 4),
+        }
+        for name in sorted(errors, key=lambda name: -errors[name])
+        if errors[name] > 0
+    ]
 
 
 def _takes(session: Session, count: int) -> str:

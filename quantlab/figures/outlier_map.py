@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from html import escape
+from html import escape, unescape
 from typing import Any, Protocol
 
 from quantlab.figures.readable import short
@@ -156,6 +156,11 @@ def _frame(rows: list[_Row], columns: int, streams: Collection[str] | None, them
         ticktext=[label for _, label in labels],
     )
     return figure_layout
+
+
+def grid(layers: Iterable[Placed]) -> list[tuple[str, dict[int, str]]]:
+    """The rows of the map without colours: what each is called ("" goes on from above), and column to layer."""
+    return [(unescape(row.label), row.cells) for row in _rows(layers, None) if row.cells]
 
 
 def _rows(layers: Iterable[Placed], streams: Collection[str] | None) -> list[_Row]:

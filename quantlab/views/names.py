@@ -19,7 +19,10 @@ def short_name(layer: Placed) -> str:
         return f"{stream} {layer.index} · {layer.kind}"
     parts = layer.name.split(".")
     if layer.stream in parts:
-        return f"{stream} · {'.'.join(parts[parts.index(layer.stream) + 1 :]) or layer.name}"
+        inside = ".".join(parts[parts.index(layer.stream) + 1 :]).removeprefix(
+            "scratch."
+        )  # all of a head is in it
+        return f"{stream} · {inside or layer.name}"
     return f"{stream} · {'.'.join(parts[-2:])}" if layer.stream and len(parts) > 2 else layer.name
 
 

@@ -312,7 +312,7 @@ class FakeWorkshop(Workshop):
     def __init__(self, **lab_settings):
         super().__init__(Options())
         self.settings = lab_settings
-        self.stuck = None
+        self.stuck, self.waiting = None, threading.Event()
         self.labs = []
 
     def warm(self):
@@ -320,6 +320,7 @@ class FakeWorkshop(Workshop):
 
     def model(self, name):
         if self.stuck is not None:
+            self.waiting.set()
             self.stuck.wait(20)
         if name == "vggt-1b":
             raise CheckpointError("not in the cache", remedy="Put it there.")

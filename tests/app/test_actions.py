@@ -208,7 +208,7 @@ def test_stop_does_not_wait_for_a_download_and_nobody_else_does(open_bench):
     change = {"do": "model", "value": "mini-outliers"}
     worker = threading.Thread(target=lambda: done.append(shown(bench.actions.act("page", change))))
     worker.start()
-    time.sleep(0.3)
+    assert bench.workshop.waiting.wait(20)
     shown(bench.actions.act("other", {"do": "ready"}))
     assert bench.store.of("other").results.evaluation is not None
     shown(bench.actions.act("page", {"do": "stop"}))

@@ -115,6 +115,10 @@ def test_before_a_search_the_tab_says_what_it_would_do_and_offers_half_the_8_bit
     )
     assert (page["offers"][0]["value"], page["offers"][-1]["value"]) == (slider["low"], slider["high"])
     assert "press Measure" in page["unit"]
+    known = page["known"]
+    assert [row["share"] for row in known] == sorted((row["share"] for row in known), reverse=True)
+    assert known[0]["share"] == 1
+    assert {row["name"] for row in known} <= set(bench.lab.structure.layers)
     assert bench.act(do="decide", name="shows", value="differences")["decide"]["undecided"] is None
     assert bench.value["points"] == []
     assert (bench.value["clock"], bench.value["by_time"]) == (None, False)
@@ -135,6 +139,18 @@ def test_a_search_shows_its_front_and_leaves_the_recipe_alone(tab):
         for place, x in zip(trace.get("customdata", []), trace["x"], strict=False):
             assert value["points"][int(place)]["bytes"] == pytest.approx(1e6 * x)
     json.dumps(value)
+
+
+def test_every_point_has_its_map_of_bits_and_the_recipe_in_force_too(tab):
+    bench = tab(searched=True)
+    shown, search = bench.value["allotted"], bench.session.results.search
+    assert len(shown["points"]) == len(bench.value["points"])
+    for one, bits in zip(search.distinct, shown["points"], strict=True):
+        assert dict(zip(shown["ids"], bits, strict=True)) == one.bits
+    assert shown["force"] == shown["points"][bench.value["now"]]
+    place = next(index for index, one in enumerate(search.distinct) if one.kind == "refined")
+    loaded = bench.act(do="candidate", place=place, bytes=search.distinct[place].bytes)["decide"]
+    assert loaded["allotted"]["force"] == shown["points"][place]
 
 
 def test_a_point_becomes_the_recipe_everything_follows_and_undo_takes_it_back(tab):

@@ -360,7 +360,7 @@ def test_where_the_recipe_is_not_held_static_activations_are_offered_and_taken_f
     assert "W4 A8 static; the recipe asks A4 dynamic" in told["about"]
     assert told["code"].startswith("import onnxruntime\n")
     assert repr(told["path"]) in told["code"]
-    assert "off full precision by 3 %, off the simulation by 0.2 %, takes 1×2×3" in told["about"]
+    assert "off full precision by 3 %, off the simulation by 0.2 %, takes inputs of 1×2×3" in told["about"]
     [(_, recipe, _)] = deployed
     assert all(item.static for item in recipe.layers(bench.lab.structure).values() if item.quantized)
     assert bench.lab.recipe == before

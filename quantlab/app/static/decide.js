@@ -1,4 +1,5 @@
 // What fewer bits cost, and where: a budget over the front of a search, layers by sensitivity, two recipes compared.
+import { mountAllotted } from "./allotted.js";
 import { Choice, make, Segments, setText } from "./dom.js";
 import { Plot } from "./plot.js";
 import { mountUndecided } from "./undecided.js";
@@ -74,15 +75,17 @@ export function mountDecide(host, { config, send }) {
   const canvas = make("div", { class: "ql-plot", "data-testid": "front" });
   const message = make("p", { class: "ql-note", "data-testid": "decide-message" });
   const waiting = make("div", { class: "ql-pool-waiting" }, message);
+  const open = (layer) => send({ do: "select", layer });
   const undecided = mountUndecided((value, name) => {
     if (counted !== name) choose(name);
     range.value = value;
     moved();
-  });
+  }, open);
+  const allotted = mountAllotted(open);
   const frame = make("div", { class: "ql-plot-frame" }, canvas, waiting, undecided.element);
   const sides = comparison(look, send);
   const note = make("p", { class: "ql-quiet ql-pool-note", "data-testid": "decide-note" });
-  host.append(header, budget, found, ofBits, frame, sides.element, note);
+  host.append(header, budget, found, ofBits, frame, allotted.element, sides.element, note);
 
   let shown = { points: [], slider: null, shows: "front" };
   let asked = null; // the server's budget, until a person moves the slider
@@ -105,6 +108,7 @@ export function mountDecide(host, { config, send }) {
     const fits = within(points, value, unit().of);
     const place = fits < 0 ? least(points, unit().of) : fits;
     found.hidden = place < 0;
+    allotted.show(shown, place);
     if (place >= 0) {
       const point = points[place];
       load.dataset.place = place;
@@ -167,6 +171,7 @@ export function mountDecide(host, { config, send }) {
     if (comparing) sides.show(value);
     budget.hidden ||= value.shows !== "front";
     found.hidden ||= value.shows !== "front";
+    allotted.element.hidden ||= value.shows !== "front" || !value.front;
   };
 }
 

@@ -3,7 +3,7 @@ import { make, setText } from "./dom.js";
 
 const SEEN = "quantlab-hint";
 const STEPS = [
-  ["#ql-map", "Find the trouble", "Each cell is a layer, the darker the worse. Click one, or take the worst from the list."],
+  ["#ql-map", "Find the trouble", "Each cell is a layer; the top of the colour scale is the worst. Click one, or take the worst from the list."],
   ["#ql-settings", "Change how it is quantized", "Bits, rotation, smoothing … or a preset, above. The former state stays as a ghost; Ctrl+Z takes a change back."],
   ["#ql-compare", "See what it did", "Full precision and quantized share one camera. Draw around damage (L): the layers that did it are ranked on the map."],
 ];
@@ -29,7 +29,8 @@ export function hintOnce(page) {
   const watch = new ResizeObserver(place); // a message above pushes panels down, another tab hides them
   page.append(card);
   addEventListener("resize", place);
-  card.addEventListener("keydown", (event) => event.key === "Escape" && end());
+  const leave = (event) => event.key === "Escape" && end();
+  addEventListener("keydown", leave);
   show(0);
 
   function show(index) {
@@ -53,6 +54,7 @@ export function hintOnce(page) {
   function end() {
     document.querySelector(".ql-hinted")?.classList.remove("ql-hinted");
     removeEventListener("resize", place);
+    removeEventListener("keydown", leave);
     watch.disconnect();
     card.remove();
     remember();

@@ -1,10 +1,13 @@
 // What stands on the tab "Decide" before anything was searched. An offer that is pressed becomes the budget.
 import { make, setText } from "./dom.js";
 
-/** The page; show(value) fills it or hides it, `choose(value, unit)` is told what a person pressed. */
-export function mountUndecided(choose) {
+/** The page; show(value) fills it or hides it, `choose(value, unit)` and `open(layer)` are told what a person pressed. */
+export function mountUndecided(choose, open) {
   const [lead, does, budget, unit, takes, then] = Array.from({ length: 6 }, () => make("p", {}));
   const offers = make("div", { class: "ql-undecided-sizes" });
+  const ranking = make("p", { class: "ql-quiet" });
+  const list = make("ol", { class: "ql-ranking", "aria-label": "Layers by the error of their own output", tabindex: "0" });
+  const known = make("div", { class: "ql-known" }, ranking, list);
   const row = (term, ...content) => [make("dt", {}, term), make("dd", {}, ...content)];
   lead.classList.add("ql-undecided-lead");
   const element = make(
@@ -19,6 +22,7 @@ export function mountUndecided(choose) {
       ...row("time", takes),
       ...row("then", then),
     ),
+    known,
   );
   return {
     element,
@@ -27,6 +31,9 @@ export function mountUndecided(choose) {
       if (!value) return;
       const texts = [[lead, value.lead], [does, value.does], [budget, value.budget], [unit, value.unit], [takes, value.takes], [then, value.then]];
       for (const [place, text] of texts) setText(place, text);
+      setText(ranking, value.ranking);
+      known.hidden = !value.known.length;
+      list.replaceChildren(...value.known.map((one) => ranked(one, open)));
       offers.replaceChildren(
         ...value.offers.map((one) =>
           make("button", { type: "button", title: "Take this as the budget", onclick: () => choose(one.value, value.counted) }, one.label, make("span", { class: "ql-quiet" }, one.text)),
@@ -34,4 +41,9 @@ export function mountUndecided(choose) {
       );
     },
   };
+}
+
+function ranked({ name, short, value, share }, open) {
+  const bar = make("span", { class: "ql-ranking-room" }, make("span", { style: `width:${100 * share}%` }));
+  return make("li", {}, make("button", { type: "button", title: `Open ${name}`, onclick: () => open(name) }, make("span", { class: "ql-name" }, short), bar, make("span", {}, value)));
 }
