@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import settings
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
@@ -29,6 +30,12 @@ CHROMIUM_ARGUMENTS = [
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores; before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")  # the same examples in every run; others with --hypothesis-profile=default
+
+LONGEST = ("tests/e2e/", "tests/notebooks/")
+"""Folders that begin first, so that no process waits for them at the end."""
 
 LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
 LOCAL_SCHEMES = {"data", "blob", "about"}
@@ -63,7 +70,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip, with a reason, what this machine or this call leaves out."""
+    """The longest folders first; and skip, with a reason, what this machine or this call leaves out."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
     absent = {
         "slow": "" if config.getoption("--slow") else "slow: run with --slow",
         "gpu": "" if _has_gpu(items) else "no CUDA device on this machine",
@@ -77,6 +85,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for mark, reason in absent.items():
             if reason and item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_runtest_setup() -> None:
+    """Every test draws the same in every run: torch seeds itself anew in each process."""
+    import torch
+
+    torch.manual_seed(0)
 
 
 def _has_gpu(items: list[pytest.Item]) -> bool:

@@ -354,9 +354,9 @@ def test_an_edit_of_a_layer_as_large_as_those_of_mini_is_quick():
     quantizer.apply(start)
     seconds = []
     for alpha in (0.1, 0.2, 0.3, 0.4, 0.6):
-        began = time.perf_counter()
+        began = time.thread_time()  # of the processor: others may have it meanwhile
         quantizer.apply(start.set(FC2, smoothing=alpha))
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.thread_time() - began)
     assert min(seconds) < 0.03, seconds
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +77,10 @@ def test_a_notebook_runs_quickly_without_an_error_and_stays_small(
     client = NotebookClient(
         book, timeout=200, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     )
-    started = time.monotonic()
+    before = os.times()
     client.execute()  # raises at the first cell that fails
-    seconds = time.monotonic() - started
+    after = os.times()  # of the processor: others may have it meanwhile
+    seconds = sum(after[2:4]) - sum(before[2:4])
     results[path.stem] = json.loads(book.cells.pop().outputs[0].text)
     saved = tmp_path / "executed.ipynb"
     nbformat.write(book, saved)
@@ -94,8 +94,7 @@ def test_a_notebook_runs_quickly_without_an_error_and_stays_small(
         if output.output_type == "stream" and output.name == "stderr"
     ]
     assert warnings == []
-    if os.getloadavg()[0] < 2 * (os.cpu_count() or 1):  # beside much other work it measures that work
-        assert seconds < MOST_SECONDS
+    assert 0 < seconds < MOST_SECONDS
 
 
 def result(results: dict[str, Any], name: str) -> dict[str, Any]:

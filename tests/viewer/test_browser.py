@@ -238,9 +238,7 @@ def test_a_device_too_slow_for_a_drag_draws_fewer_points_until_the_camera_rests(
     assert all(moving for moving, _, _ in details), "slow frames are no rest"
     assert details[-1][1] < 0.6
     assert details[-1][2] < details[0][2]
-    page.wait_for_timeout(1200)
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    assert page.evaluate("[viewer.cadence.isMoving, viewer.stats().drawn[0]]") == [False, 36864]
+    page.wait_for_function("() => !viewer.cadence.isMoving && viewer.stats().drawn[0] === 36864")
 
 
 def test_a_tap_probes_and_a_finger_turns(page: Any, screen: Any) -> None:
@@ -253,9 +251,7 @@ def test_a_tap_probes_and_a_finger_turns(page: Any, screen: Any) -> None:
 
     touch("touchStart", (200, 260))
     touch("touchEnd")
-    page.wait_for_function(
-        "() => events.some(event => event.type === 'pick' && event.index >= 0)", timeout=2000
-    )
+    page.wait_for_function("() => events.some(event => event.type === 'pick' && event.index >= 0)")
     before = page.evaluate("viewer.getCamera()")
     touch("touchStart", (200, 240))
     touch("touchMove", (230, 240))

@@ -27,7 +27,7 @@ def test_a_damaged_payload_is_told_and_the_viewer_lives_on(page: Any, screen: An
     page.evaluate(
         "fetch('pair.bin').then(r => r.arrayBuffer()).then(b => viewer.setPayload(b.slice(0, 5000)))"
     )
-    page.get_by_text("cut short").wait_for(timeout=2000)
+    page.get_by_text("cut short").wait_for()
     screen.show()
     assert screen.share(screen.pixels()) > 0.3
 
@@ -124,9 +124,9 @@ def test_a_lost_graphics_device_is_told_and_comes_back(page: Any, screen: Any) -
           device.loseContext();
         }"""
     )
-    page.get_by_text("The graphics device was lost").wait_for(timeout=2000)
+    page.get_by_text("The graphics device was lost").wait_for()
     page.evaluate("device.restoreContext()")
-    page.get_by_text("The graphics device was lost").wait_for(state="hidden", timeout=2000)
+    page.get_by_text("The graphics device was lost").wait_for(state="hidden")
     screen.settle()
     assert np.abs(screen.pixels() - before).mean() < 0.05
 

@@ -98,10 +98,10 @@ def test_a_point_probed_in_the_cloud_marks_its_pixel_in_its_picture(desk: Any) -
 def test_hovering_a_point_of_the_cloud_marks_its_pixel_until_the_pointer_leaves(desk: Any) -> None:
     desk.mouse.move(200, 300)
     marked = desk.locator(".picture .cross[visibility=visible]")
-    marked.wait_for(timeout=2000, state="attached")
+    marked.wait_for(state="attached")
     assert desk.locator(".ring:visible").count() == 2
     desk.mouse.move(200, 10)
-    marked.wait_for(timeout=2000, state="detached")
+    marked.wait_for(state="detached")
     assert last_pick(desk) is None
 
 
@@ -126,10 +126,9 @@ def test_without_pictures_the_strip_shows_the_colours_of_the_points(desk: Any, k
     desk.evaluate(
         "payload => { viewer.clear(); viewer.setPayload(payload); }", base64.b64encode(bare).decode()
     )
-    desk.wait_for_timeout(200)  # a picture is drawn when it is seen
-    pixel = desk.evaluate(
-        "[...document.getElementById('v').shadowRoot.querySelectorAll('.picture canvas')[2]"
-        ".getContext('2d').getImageData(80, 70, 1, 1).data]"
-    )
     colours = known.array(known.header["left"]["color"]).reshape(-1, 3)
-    assert pixel[:3] == colours[known.packed(1, 70, 80)].tolist()
+    desk.wait_for_function(  # a picture is drawn when it is seen
+        "colour => [...document.getElementById('v').shadowRoot.querySelectorAll('.picture canvas')[2]"
+        ".getContext('2d').getImageData(80, 70, 1, 1).data].slice(0, 3).join() === colour.join()",
+        arg=colours[known.packed(1, 70, 80)].tolist(),
+    )
