@@ -111,9 +111,9 @@ class Bench:
 
 
 @contextmanager
-def _served(port: int, *arguments: str) -> Iterator[str]:
+def _served(port: int, *arguments: str, **variables: str) -> Iterator[str]:
     command = [sys.executable, str(ROOT / "app.py"), "--no-browser", "--port", str(port), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
@@ -135,9 +135,15 @@ def served() -> Callable[..., AbstractContextManager[str]]:
 
 
 @pytest.fixture(scope="session")
-def address() -> Iterator[str]:
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the app that all tests share writes what is exported."""
+    return tmp_path_factory.mktemp("exports")
+
+
+@pytest.fixture(scope="session")
+def address(exports: Path) -> Iterator[str]:
     """The app that all tests share."""
-    with _served(18760) as address:
+    with _served(18760, QUANTLAB_EXPORTS=str(exports)) as address:
         yield address
 
 

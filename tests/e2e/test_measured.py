@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -84,22 +85,21 @@ def test_a_simulated_layer_says_so_and_a_click_makes_it_run(bench):
     assert page.get_by_label("Bits per activation", exact=True).input_value() == "8"
 
 
-def test_the_model_is_written_and_a_fresh_process_runs_it(served, bench, tmp_path, monkeypatch):
-    monkeypatch.setenv("QUANTLAB_EXPORTS", str(tmp_path))
-    with served(18751) as address:
-        bench.address = address
-        bench.open()
-        bench.tab("Recipe")
-        page = bench.page
-        page.get_by_label("Name of the folder").fill("taken away")
-        page.get_by_test_id("export-packed").click()
-        told = page.get_by_test_id("exported")
-        told.wait_for(timeout=PATIENCE)
-        assert "smaller than float32" in told.inner_text()
-        code = told.locator("code").inner_text()
-        replaced_only_after_a_yes(page, tmp_path / "taken-away")
-        refused_until_static(page, tmp_path / "taken-away-onnx")
-    assert str(tmp_path / "taken-away") in code
+def test_the_model_is_written_and_a_fresh_process_runs_it(bench, exports):
+    for left in exports.iterdir():  # by a first try
+        shutil.rmtree(left)
+    bench.begin()
+    bench.tab("Recipe")
+    page = bench.page
+    page.get_by_label("Name of the folder").fill("taken away")
+    page.get_by_test_id("export-packed").click()
+    told = page.get_by_test_id("exported")
+    told.wait_for(timeout=PATIENCE)
+    assert "smaller than float32" in told.inner_text()
+    code = told.locator("code").inner_text()
+    replaced_only_after_a_yes(page, exports / "taken-away")
+    refused_until_static(page, exports / "taken-away-onnx")
+    assert str(exports / "taken-away") in code
     script = f"import quantlab as ql; {code}; print(model.predict(ql.load_scene('demo').images).points.shape)"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", script]
