@@ -19,6 +19,13 @@ from quantlab.errors import QuantLabError, StorageError
 from quantlab.storage import atomic_write
 
 DONE, FAILED = "done", "failed"
+KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(("model", "method", "digest", "reason"), str),
+    **dict.fromkeys(("recipe", "protocol", "made"), dict),
+    "seed": int,
+    "seconds": int | float,
+}
+"""Of what a record read back must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +161,12 @@ def read(path: Path) -> Record | None:
         measured = data["measured"]
         data["bits"], _ = Bits.parse(data["bits"]), data.pop("state")
         data["measured"] = None if measured is None else _measured(measured)
-        return Record(**data)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, QuantLabError):
+        found = Record(**data)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
+    except QuantLabError:  # bits that are none
+        return None
+    return found if all(isinstance(getattr(found, name), kind) for name, kind in KINDS.items()) else None
 
 
 def every(folder: Path, model: str) -> Iterator[Record]:
@@ -173,8 +183,17 @@ def models(folder: Path) -> list[str]:
 
 
 def _measured(data: Mapping[str, Any]) -> Measured:
-    listed = {name: tuple(data[name]) for name in ("problems", "names", "calibrated_on")}
-    return Measured(metrics=data["metrics"], rooms=data["rooms"], **listed)
+    listed = {name: tuple(map(str, data[name])) for name in ("problems", "names", "calibrated_on")}
+    rooms = {name: [_number(entry) for entry in values] for name, values in data["rooms"].items()}
+    return Measured(
+        metrics={name: _number(one) for name, one in data["metrics"].items()}, rooms=rooms, **listed
+    )
+
+
+def _number(value: Any) -> float | None:
+    if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
+        raise TypeError(f"{value!r} is no number")
+    return value
 
 
 def _nameless(recipe: Mapping[str, Any]) -> dict[str, Any]:

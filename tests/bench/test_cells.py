@@ -62,6 +62,25 @@ def test_what_is_not_finite_is_stored_as_absent(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("whole", "other"),
+    [
+        ('"seed": 0', '"seed": "0"'),
+        ("0.03", '"x"'),
+        ("0.03", "9" * 400),
+        ('"made": {', '"made": [], "digest": {'),
+    ],
+)
+def test_a_record_with_a_value_of_another_kind_is_none(tmp_path, made, whole, other):
+    path = tmp_path / "0.json"
+    cells.write(made(), path)
+    text = path.read_text()
+    assert cells.read(path) is not None
+    assert whole in text
+    path.write_text(text.replace(whole, other, 1))
+    assert cells.read(path) is None
+
+
+@pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"{}", b'{"measured": 3}', b"\xff\xfe", b"[" * 100_000]
 )
 def test_a_damaged_file_is_no_record(tmp_path, content):
