@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantlab.figures.readable import short
+from quantlab.figures.readable import counted, short
 from quantlab.views.names import distinct_names
 from quantlab.views.region import region_from
 
@@ -80,7 +80,7 @@ def _told(session: Session, blame: Blame | None, *, former: bool) -> str:
     if measured is None:
         return "The region is drawn; the clouds are not compared yet."
     pixels, damage = measured
-    text = f"{pixels:,} pixels of the region, mean error {_percent(damage)} of the scene"
+    text = f"{counted(pixels)} pixels of the region, mean error {_percent(damage)} of the scene"
     if blame is None:
         return f"{text}."
     if former:

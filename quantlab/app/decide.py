@@ -193,8 +193,7 @@ def _note(session: Session, search: Search) -> str:
     parts = [f"Single layers on {len(scan.scenes)} calibration scenes, {search.tried} recipes on {scenes}"]
     if check is not None and check.spearman is not None and check.ratio is not None:
         parts.append(
-            f"single layers add up: rank correlation {check.spearman:.2f}, measured / predicted {check.ratio:.2f},"
-            " both 1 where the sum is exact"
+            f"single layers add up: rank correlation {check.spearman:.2f}, measured / predicted {check.ratio:.2f}"
         )
     parts += [f"in single trials {note}" for note in scan.simplified]
     return " ".join((*search_times(search), "; ".join(parts) + "."))

@@ -14,6 +14,8 @@ from quantlab.figures.readable import duration, short
 from quantlab.figures.theme import LIGHT, Figure, Theme, axis, layout, titled
 
 FEW_POWERS = 4
+MARGIN = 0.04
+"""Of the span of the points, on either side of them."""
 BELOW = 0.4
 """Of the smallest drift above 0: where 0 stands on the logarithmic axis."""
 Points = Sequence[tuple[int, Candidate]]
@@ -85,7 +87,14 @@ def pareto(
     percent = [100 * drift(one) for _, one in drawn]
     for trace in traces:
         trace["y"] = [value or _floor(percent) for value in trace["y"]]
-    return {"data": traces, "layout": _layout(percent, budget, across, theme)}
+    figure_layout = _layout(percent, across, theme)
+    low, high = figure_layout["xaxis"]["range"] = _range([across.of(one) for _, one in drawn])
+    if budget is not None:
+        at = min(max(budget * across.factor, low), high)
+        line = {"color": theme.focus, "width": 1.5, "dash": "4px,3px"}
+        place = {"x0": at, "x1": at, "y0": 0, "y1": 1, "yref": "paper"}
+        figure_layout["shapes"] = [{"type": "line", "line": line, "layer": "below", **place}]
+    return {"data": traces, "layout": figure_layout}
 
 
 def drift(candidate: Candidate) -> float:
@@ -98,17 +107,19 @@ def _floor(percent: Sequence[float]) -> float:
     return BELOW * min((value for value in percent if value > 0), default=1.0)
 
 
-def _layout(percent: Sequence[float], budget: float | None, across: Across, theme: Theme) -> dict[str, Any]:
+def _range(places: Sequence[float]) -> list[float]:
+    """All points and some room; a budget beyond them stands at the edge, so that it does not squeeze them together."""
+    low, high = min(places, default=0.0), max(places, default=1.0)
+    room = MARGIN * (high - low) or MARGIN * abs(high) or MARGIN
+    return [low - room, high + room]
+
+
+def _layout(percent: Sequence[float], across: Across, theme: Theme) -> dict[str, Any]:
     figure_layout = layout(theme, uirevision=f"pareto {across.title}", margin=(40, 56, 16, 36))
     figure_layout["xaxis"] = axis(theme, title=titled(across.title, theme), nticks=8)
-    title = titled("drift from full precision, % of the scene's size", theme)
+    title = titled("drift, % of scene size", theme)
     figure_layout["yaxis"] = axis(theme, title=title, **_ticks(percent))
     figure_layout["hovermode"] = "closest"
-    if budget is not None:
-        line = {"color": theme.focus, "width": 1.5, "dash": "4px,3px"}
-        at = budget * across.factor
-        place = {"x0": at, "x1": at, "y0": 0, "y1": 1, "yref": "paper"}
-        figure_layout["shapes"] = [{"type": "line", "line": line, "layer": "below", **place}]
     return figure_layout
 
 

@@ -26,6 +26,11 @@ def short(value: float | None, digits: int = 3) -> str:
     return (f"{float(text):.0f}" if "e" in text else text).replace("-", "−")
 
 
+def counted(count: int) -> str:
+    """A whole number in groups of three digits, with narrow spaces that do not break, as the 3D view writes it."""
+    return f"{count:,}".replace(",", "\u202f")
+
+
 def size(count: float | None) -> tuple[str, str]:
     """A number of bytes as (number, unit), in powers of 1000."""
     if count is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from quantlab.figures.readable import short, size
+from quantlab.figures.readable import counted, short, size
 from quantlab.figures.theme import PAGE, Figure, axis, layout, titled
 from quantlab.report.data import ReportData
 from quantlab.report.markup import Child, Markup, tag
@@ -217,7 +217,9 @@ def error_part(data: ReportData) -> Part | None:
 def _spread(shares: Any, pixels: int) -> list[tuple[Child, Child]]:
     """How far apart the points are, in words; shares in per cent of the scene."""
     named = {"median": 50, "90 % within": 90, "99 % within": 99, "largest": 100}
-    told: list[tuple[Child, Child]] = [("paired points", tag("span", f"{len(shares):,} of {pixels:,}"))]
+    told: list[tuple[Child, Child]] = [
+        ("paired points", tag("span", f"{counted(len(shares))} of {counted(pixels)}"))
+    ]
     if not len(shares):
         return told
     told += [("mean", tag("span", f"{digits(float(np.mean(shares)))} %"))]

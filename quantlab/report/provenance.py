@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab import __version__
 from quantlab.engine.machine import processor
+from quantlab.figures.readable import counted
 
 if TYPE_CHECKING:
     from quantlab.engine.recipe import Recipe
@@ -77,7 +78,7 @@ def _model(lab: Lab) -> dict[str, str]:
         "name": lab.name,
         "sha256": lab.fingerprint.partition("+")[0],
         "digest of": source if of_file else "the names and values of the tensors",
-        "parameters": f"{count:,}",
+        "parameters": counted(count),
         "arithmetic": str(getattr(model, "dtype", "as the module was given")),
         "device": str(_device(lab)),
     }

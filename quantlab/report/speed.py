@@ -9,6 +9,7 @@ from quantlab.report.data import ReportData
 from quantlab.report.markup import Child, Markup, tag
 from quantlab.report.parts import Part, exported, number, section, table
 from quantlab.views.names import distinct_names
+from quantlab.views.spent import spent
 from quantlab.views.timing import BUSY, kernels, speed
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def speed_section(data: ReportData) -> Part:
     body = exported("speed", told, kinds=kinds, class_="table explained")
     if measured is None:
         return Part(section("speed", "Speed and memory", HOW, body), {})
-    parts = [body, _simulations(measured), _slowest(data, measured), _passed_over(measured)]
+    parts = [body, _kinds(measured), _simulations(measured), _slowest(data, measured), _passed_over(measured)]
     tables = {"speed": _sheet(measured)}
     return Part(section("speed", "Speed and memory", _where(measured), *parts), tables)
 
@@ -83,6 +84,24 @@ def _simulated(data: ReportData) -> Row:
     why = " Blocks were answered from memory, so no time is stated." if evaluation.replayed else ""
     words = f"Of one scene, rounding simulated in floating point: how accuracy is measured, not speed.{why}"
     return _row("simulated forward", forward or number(None), number(None), None, words)
+
+
+def _kinds(measured: Measurement) -> Markup | None:
+    """Where both passes go, by kind of work."""
+    known = spent(measured)
+    if not known:
+        return None
+    rows = [
+        (
+            row["label"],
+            *(tag("span", cell[told]) for cell in row["cells"] for told in ("told", "part")),
+            row["help"],
+        )
+        for row in known["rows"]
+    ]
+    columns = ("work", "as executed", "share", "full precision", "share", "what it is")
+    inner = table(columns, rows, caption="Where the time goes")
+    return tag("details", tag("summary", "Where the time goes"), inner)
 
 
 def _simulations(measured: Measurement) -> Markup | None:

@@ -23,9 +23,9 @@ def lab(tab, bench_on):
 def error(page):
     """The region's error in percent of the scene, and the pixels, as the sentence says them."""
     told = page.get_by_test_id("blame-told").inner_text()
-    found = re.match(r"([\d,]+) pixels of the region, mean error ([\d.]+) % of the scene", told)
+    found = re.match(r"([\d\u202f]+) pixels of the region, mean error ([\d.]+) % of the scene", told)
     assert found, told
-    return float(found[2]), int(found[1].replace(",", ""))
+    return float(found[2]), int(found[1].replace("\u202f", ""))
 
 
 def draw(bench):

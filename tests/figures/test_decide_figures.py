@@ -153,4 +153,8 @@ def test_by_time_every_timed_point_stands_at_its_milliseconds_and_others_are_lef
     for place, x in places:
         assert x == pytest.approx(1e3 * known[distinct[int(place)].recipe].seconds)
     assert figure["layout"]["shapes"][0]["x0"] == pytest.approx(25)
+    low, high = figure["layout"]["xaxis"]["range"]
+    assert all(low < x < high for _, x in places)
+    late = pareto(replace(search, candidates=timed), budget=9.0, by_time=True)["layout"]
+    assert (late["shapes"][0]["x0"], late["xaxis"]["range"]) == (high, [low, high]), "it squeezes no point"
     assert "ms" in figure["layout"]["xaxis"]["title"]["text"]

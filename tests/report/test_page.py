@@ -219,6 +219,8 @@ def test_a_measured_execution_is_told_with_machine_date_kernels_and_the_slowest_
         date="2026-01-02T03:04:05+00:00",
         scene="room",
         threads=2,
+        kinds={"linears": 0.03, "attention": 0.01},
+        full_kinds={"linears": 0.06, "attention": 0.02},
     )
     html = page(replace(data, measurement=measurement)).decode()
     said = read(html).said
@@ -226,6 +228,8 @@ def test_a_measured_execution_is_told_with_machine_date_kernels_and_the_slowest_
         "a machine <of tests>, 2 threads, 2026-01-02 03:04:05 UTC",
         f"native (our own C) × {len(names)}",
         "2× faster",
+        "Where the time goes",
+        "attention 10 ms 25 % 20 ms 25 %",
     ):
         assert told in said
     rows = {

@@ -10,6 +10,7 @@ const VIEWS = [
   { id: "differences", label: "Differences", help: "Two recipes layer by layer" },
 ];
 const STEP = 1000; // bytes
+const SUMS = "Single layers are measured, and their errors added up for every recipe. Rank correlation and measured / predicted are 1 where that sum is exact.";
 const UNITS = {
   MB: {
     name: "MB",
@@ -84,7 +85,7 @@ export function mountDecide(host, { config, send }) {
   const allotted = mountAllotted(open);
   const frame = make("div", { class: "ql-plot-frame" }, canvas, waiting, undecided.element);
   const sides = comparison(look, send);
-  const note = make("p", { class: "ql-quiet ql-pool-note", "data-testid": "decide-note" });
+  const note = make("p", { class: "ql-quiet ql-pool-note", title: SUMS, "data-testid": "decide-note" });
   host.append(header, budget, found, ofBits, frame, allotted.element, sides.element, note);
 
   let shown = { points: [], slider: null, shows: "front" };
@@ -125,7 +126,10 @@ export function mountDecide(host, { config, send }) {
     const figure = shown.shows === "front" ? shown.front : shown.bars;
     if (!figure) return;
     const line = shown.shows === "front" ? figure.layout.shapes?.[0] : null;
-    if (line && shown.by_time === (counted === "ms")) line.x0 = line.x1 = Number(range.value) / unit().step;
+    if (line && shown.by_time === (counted === "ms")) {
+      const [low, high] = figure.layout.xaxis.range;
+      line.x0 = line.x1 = Math.min(Math.max(Number(range.value) / unit().step, low), high);
+    }
     plot.show({ ...figure, layout: { ...figure.layout } });
   };
 
