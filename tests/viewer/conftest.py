@@ -286,7 +286,6 @@ class Screen:
 
     def settle(self) -> None:
         """Wait until the last change is on the screen and the full level of detail is back."""
-        self.page.wait_for_timeout(220)
         self.page.wait_for_function("() => !viewer.cadence.isMoving")
         self.page.evaluate(
             "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
