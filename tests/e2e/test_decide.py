@@ -66,6 +66,8 @@ def megabytes(locator):
 
 
 def test_the_slider_names_the_best_recipe_that_fits(found):
+    bits = found.get_by_test_id("allotted").locator("td[data-bits]")
+    assert bits.count() == QUANTIZED, "every layer that a search varies has its cell"
     slider, best, read = (
         found.get_by_label("Budget in megabytes"),
         found.get_by_test_id("best"),

@@ -1,5 +1,5 @@
 // What fewer bits cost, and where: a budget over the front of a search, layers by sensitivity, two recipes compared.
-import { mountAllotted } from "./allotted.js";
+import { milliseconds, mountAllotted } from "./allotted.js";
 import { Choice, make, Segments, setText } from "./dom.js";
 import { Plot } from "./plot.js";
 import { mountUndecided } from "./undecided.js";
@@ -27,7 +27,7 @@ const UNITS = {
     of: (point) => point.ms ?? Infinity,
     label: "Budget in milliseconds",
     title: "Milliseconds that a forward pass may take, as this machine executes it. Arrow keys move it.",
-    words: (value) => `${value.toPrecision(3)} ms a forward pass`,
+    words: (value) => `${milliseconds(value)} a forward pass`,
     help: () => "A search measures what each layer takes at 4 and 8 bits, and in the end what the result takes.",
   },
 };
@@ -115,7 +115,7 @@ export function mountDecide(host, { config, send }) {
       load.dataset.place = place;
       load.disabled = place === now;
       const drift = point.measured ? `measured ${point.measured}` : `predicted ${point.predicted}, not run`;
-      const time = point.ms === null ? "" : `, ${point.ms.toPrecision(3)}\u00a0ms${point.timed ? ` (measured ${point.timed})` : ""}`;
+      const time = point.ms === null ? "" : `, ${milliseconds(point.ms)}${point.timed ? ` (measured ${point.timed})` : ""}`;
       setText(best, `${fits < 0 ? "Nothing found is within it; the least" : "Best found within it"}: ${(point.bytes / 1e6).toFixed(2)}\u00a0MB${time}, drift ${drift}; layers\u00a0×\u00a0bits: ${point.layers}`);
       best.title = `${point.words}; predicted ${point.predicted}`;
     }
