@@ -94,7 +94,7 @@ def _frame(picked: Picked, kept: Sequence[int]) -> _Frame:
 
 def _layout(picked: Picked, frame: _Frame, theme: Theme) -> dict[str, Any]:
     beyond = int(frame.beyond.sum())
-    words = [picked.space, f"{100 * picked.explained:.0f} % of variance"]
+    words = [f"near is alike in {picked.space}", f"the plane shows {100 * picked.explained:.0f} % of it"]
     words += [f"{beyond} beyond the edge"] if beyond else []
     sides = np.stack([frame.low, frame.high], axis=1).round(6).tolist()
     figure_layout = layout(theme, uirevision=f"pool {picked.method} {len(picked)}", margin=(28, 16, 16, 28))
