@@ -6,7 +6,7 @@ const GAP = 4;
 
 /** The button of a tile, button(lines, spent), and the sheet that it opens above itself; both outlive the tiles. */
 export function mountDetails() {
-  const sheet = make("div", { class: "ql-measured", popover: "auto", "aria-label": "What was measured", "data-testid": "measured" });
+  const sheet = make("div", { class: "ql-measured", popover: "auto", role: "region", tabindex: "0", "aria-label": "What was measured", "data-testid": "measured" });
   const button = make("button", { type: "button", class: "ql-details", "aria-expanded": "false", "data-testid": "details" }, "details");
   button.popoverTargetElement = sheet;
   const place = () => {
