@@ -15,6 +15,7 @@ from quantlab.kernels.table import KERNELS, Kernel
 
 FORMAT = torch.float8_e4m3fn
 LARGEST = torch.finfo(FORMAT).max
+SMALLEST = torch.finfo(torch.float32).tiny
 CAPABILITY = (8, 9)
 """The first NVIDIA GPU that multiplies it (Ada)."""
 MULTIPLE = 16
@@ -27,10 +28,8 @@ class Fp8Linear(CodedLinear):
     def run(self, rows: Tensor, out: Tensor) -> None:
         """All rows at once, in few passes; a row with a NaN or an infinity comes out as NaN."""
         rows = self.transform(rows)
-        peaks = torch.linalg.vector_norm(rows, ord=torch.inf, dim=1, keepdim=True, dtype=torch.float32)
-        scale = (peaks / LARGEST).masked_fill_(peaks == 0, 1.0)
+        codes, scale = row_codes(rows)
         weight, steps, bias = self.made()
-        codes = (rows / scale).to(FORMAT)
         half = torch.bfloat16  # the only one that row scales and a bias come with on a GPU
         product = torch._scaled_mm(  # noqa: SLF001 - its public name is torch's own plan
             codes, weight.T, scale_a=scale, scale_b=steps, bias=bias, out_dtype=half, use_fast_accum=True
@@ -42,6 +41,16 @@ class Fp8Linear(CodedLinear):
         """The weight's codes as floating point numbers ``[out, in]``, their scales ``[1, out]``, and the bias."""
         bias = None if self.bias is None else self.bias.detach().to(torch.bfloat16)
         return self.signed_codes().float().to(FORMAT), self.group_scales().T.contiguous(), bias
+
+
+def row_codes(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows ``[n, in]`` as 8-bit floating point numbers, and float32 ``[n, 1]``, what a one of each row is worth.
+
+    That is a normal number always: a subnormal one is so coarse that a code could be beyond the format, which is NaN.
+    """
+    peaks = torch.linalg.vector_norm(rows, ord=torch.inf, dim=1, keepdim=True, dtype=torch.float32)
+    scale = (peaks / LARGEST).clamp_min_(SMALLEST)
+    return (rows / scale).to(FORMAT), scale
 
 
 class Fp8:
