@@ -95,8 +95,8 @@ def test_more_bits_for_a_suspect_are_a_rule_of_that_layer(lab):
     second.locator("[data-do=raise]").click()
     lab.settle()
     page.locator(f'[data-testid=suspects] [data-layer="{name}"]').click()
+    page.locator("#ql-settings").get_by_text("W6 A6").first.wait_for()
     lab.settle()
-    assert "W6 A6" in page.locator("#ql-settings").inner_text()
     page.get_by_role("button", name="Undo").click()
     lab.settle()
 
