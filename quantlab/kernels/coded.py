@@ -164,6 +164,27 @@ def refusal(layer: SimulatedLinear) -> str:
     return "it is in float64" if layer.weight_dtype == torch.float64 else ""
 
 
+def cpu_or_nvidia(device: torch.device, capability: tuple[int, int], lacks: str) -> str:
+    """Why a product that torch has for CPUs and NVIDIA GPUs cannot run; empty where it can.
+
+    Args:
+        device: Where it would run.
+        capability: Of the first GPU that has it.
+        lacks: What older ones do not have.
+    """
+    if device.type == "cpu":
+        return ""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return "it runs on a CPU or an NVIDIA GPU"
+    return "" if torch.cuda.get_device_capability(device) >= capability else f"this GPU has no {lacks}"
+
+
+def device_of(layer: SimulatedLinear) -> torch.device:
+    """Where the weight lies, packed or not."""
+    stored: Tensor = layer.packed if layer.is_packed else layer.weight
+    return stored.device
+
+
 def output_dtype(x: Tensor) -> torch.dtype:
     """The dtype that a Linear answers ``x`` in: its own, or that of autocast where it is on."""
     kind = x.device.type

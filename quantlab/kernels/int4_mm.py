@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from quantlab.kernels.coded import PackedLinear
+from quantlab.kernels.coded import PackedLinear, cpu_or_nvidia, device_of
 from quantlab.kernels.reference import SimulatedLinear
 from quantlab.kernels.table import KERNELS, Kernel
 from quantlab.numerics.formats import QuantSpec
@@ -91,12 +91,7 @@ class Int4Mm:
 
     def absent(self, device: torch.device) -> str:
         """As `Kernel.absent`."""
-        if device.type == "cpu":
-            return ""
-        if device.type != "cuda" or torch.version.hip is not None:
-            return "it runs on a CPU or an NVIDIA GPU"
-        capability = torch.cuda.get_device_capability(device)
-        return "" if capability >= CAPABILITY else "this GPU has no tensor cores for bfloat16"
+        return cpu_or_nvidia(device, CAPABILITY, "tensor cores for bfloat16")
 
     def refuses(self, layer: SimulatedLinear) -> str:
         """As `Kernel.refuses`."""
@@ -108,8 +103,7 @@ class Int4Mm:
             return "it takes weights of 4 bits in groups"
         if (layer.spec.group_size or layer.in_features) not in GROUPS:
             return f"it takes groups of {', '.join(map(str, GROUPS))} columns"
-        stored = layer.packed if layer.is_packed else layer.weight
-        multiple = MULTIPLE.get(stored.device.type, 1)
+        multiple = MULTIPLE.get(device_of(layer).type, 1)
         if layer.out_features % multiple:
             return f"it wants numbers of outputs that are multiples of {multiple}"
         return "it is in float64" if layer.weight_dtype == torch.float64 else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from quantlab.kernels.coded import refusal
+from quantlab.kernels.coded import cpu_or_nvidia, device_of, refusal
 from quantlab.kernels.codes import OFFSET
 from quantlab.kernels.integer import EXACT, IntegerLinear, overflow_refusal
 from quantlab.kernels.reference import SimulatedLinear
@@ -57,12 +57,7 @@ class IntMm:
 
     def absent(self, device: torch.device) -> str:
         """As `Kernel.absent`."""
-        if device.type == "cpu":
-            return ""
-        if device.type != "cuda" or torch.version.hip is not None:
-            return "it runs on a CPU or an NVIDIA GPU"
-        capability = torch.cuda.get_device_capability(device)
-        return "" if capability >= GPU_CAPABILITY else "this GPU has no integer tensor cores"
+        return cpu_or_nvidia(device, GPU_CAPABILITY, "integer tensor cores")
 
     def refuses(self, layer: SimulatedLinear) -> str:
         """As `Kernel.refuses`."""
@@ -71,8 +66,7 @@ class IntMm:
         if layer.spec is not None and layer.spec.granularity == "group":
             return "it takes one scale an output channel, and this weight has groups"
         odd = layer.in_features % GPU_MULTIPLE or layer.out_features % GPU_MULTIPLE
-        stored = layer.packed if layer.is_packed else layer.weight
-        if odd and stored.device.type != "cpu":
+        if odd and device_of(layer).type != "cpu":
             return f"a GPU wants widths that are multiples of {GPU_MULTIPLE}"
         return ""
 
