@@ -55,11 +55,12 @@ def unpack(packed: Tensor, spec: QuantSpec, width: int) -> Tensor:
         raise NumericError(problem, remedy="Load the checkpoint again; it may be cut short.")
     if spec.bits > 4:
         return packed
-    pairs = torch.stack([packed & 0x0F, packed >> 4], dim=-1)
-    codes = pairs.flatten(-2)[..., :width]
-    if not spec.symmetric:
-        return codes.contiguous()
-    return ((codes ^ 8).to(torch.int8) - 8).contiguous()
+    if spec.symmetric:
+        signed = packed.view(torch.int8)
+        pairs = torch.stack([signed << 4, signed], dim=-1).bitwise_right_shift_(4)  # which keeps the sign
+    else:
+        pairs = torch.stack([packed & 0x0F, packed >> 4], dim=-1)
+    return pairs.flatten(-2)[..., :width].contiguous()
 
 
 def packed_bytes(shape: Sequence[int], spec: QuantSpec | None) -> int:
