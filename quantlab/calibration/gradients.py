@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from quantlab.calibration.running import hooked, memory_errors, present
+from quantlab.calibration.running import hooked, memory_errors, network_device, present
 from quantlab.errors import DeviceError, RecipeError
 from quantlab.jobs import Job, check, step
 
@@ -214,7 +214,7 @@ def _without_gradients(network: nn.Module) -> nn.Module:
 
 def memory_limit(network: nn.Module) -> int:
     """What a backward pass may keep: most of the memory that is free on the network's device, in bytes."""
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    device = network_device(network)
     if device.type == "cuda":
         return int(SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0])
     try:

@@ -152,6 +152,11 @@ def present(network: nn.Module, names: Iterable[str]) -> list[str]:
     return [name for name in names if name in known]
 
 
+def network_device(network: nn.Module) -> torch.device:
+    """Where the first parameter lies; the CPU for a network without any."""
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+
 def scene_name(names: Sequence[str], index: int) -> str:
     """The name of a scene, or its number where names were not given."""
     return names[index] if index < len(names) else f"scene {index + 1}"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quantlab.calibration.running import network_device
 from quantlab.engine.evaluate import relative_errors
 from quantlab.engine.executable import simulated_layers
 from quantlab.engine.execution import execute
@@ -73,7 +74,7 @@ def measure(
         rivals.append(_Rival(MIXED, _mixed(reference)))
     runs = _race(subject, value, rivals, between(job, 0.1, 0.8))
     step(job, 8, 10, "timing layers")
-    timed, whole = (layer_seconds(subject, network, value, runs) for network in (executed, reference))
+    timed, full_timed = (layer_seconds(subject, network, value, runs) for network in (executed, reference))
     full, own, *mixed = rivals
     return Measurement(
         seconds=median(own.seconds),
@@ -91,10 +92,10 @@ def measure(
         chosen={layer: one.kernel for layer, one in chosen.layers.items()},
         skipped=_skipped(chosen.layers.values()),
         layers=timed.layers,
-        full_layers=whole.layers,
+        full_layers=full_timed.layers,
         timed_seconds=timed.whole,
         kinds=timed.kinds,
-        full_kinds=whole.kinds,
+        full_kinds=full_timed.kinds,
         blocks=own.blocks,
         simulated=simulated_layers(quantizer.plan, subject.structure),
         errors=relative_errors(full.outputs, own.outputs),
@@ -151,7 +152,7 @@ def _race(subject: Subject, value: Any, rivals: list[_Rival], job: Job | None) -
     for place, rival in enumerate(rivals):
         with watched() as watch:
             rival.run(subject, value, between(job, place / 6, (place + 1) / 6))
-        rival.peak = watch.added if _device(rival.network).type == "cpu" else None
+        rival.peak = watch.added if network_device(rival.network).type == "cpu" else None
     first = sum(rival.seconds[0] for rival in rivals)
     is_long = max(rival.seconds[0] for rival in rivals) > LONG
     again = [rival for rival in rivals if rival.name == EXECUTED] if is_long else rivals
@@ -184,7 +185,7 @@ def _mixed(network: nn.Module) -> nn.Module:
     if hasattr(copied, "compute_dtype"):
         copied.compute_dtype = torch.bfloat16  # type: ignore[assignment]
         return copied
-    forward, kind = copied.forward, _device(copied).type
+    forward, kind = copied.forward, network_device(copied).type
 
     def lowered(*args: Any, **kwargs: Any) -> Any:
         with torch.autocast(kind, torch.bfloat16):
@@ -215,10 +216,6 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def _device(network: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
-
-
 def _machine(network: nn.Module) -> str:
-    device = _device(network)
+    device = network_device(network)
     return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else processor()

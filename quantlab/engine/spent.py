@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from quantlab.calibration.running import hooked
+from quantlab.calibration.running import hooked, network_device
 from quantlab.engine.subject import Subject
 from quantlab.kernels.activations import Activations
 from quantlab.kernels.coded import Executed
 from quantlab.kernels.native_rows import NativeRounding
 from quantlab.kernels.reference import SimulatedConv2d, SimulatedConvTranspose2d, SimulatedLinear
 from quantlab.methods.transforms import Transform
+from quantlab.models import pi3x, updateformer
 from quantlab.models.layers import Attention
 from quantlab.models.structure import Structure
 
@@ -25,7 +26,7 @@ TYPES: Mapping[str, tuple[type[nn.Module], ...]] = {
     "convolutions": (nn.Conv2d, nn.ConvTranspose2d, SimulatedConv2d, SimulatedConvTranspose2d),
     "linears": (nn.Linear, SimulatedLinear, Executed),
     "norms": (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d),
-    "attention": (Attention, nn.MultiheadAttention),
+    "attention": (Attention, nn.MultiheadAttention, pi3x.CrossAttention, updateformer.CrossAttention),
 }
 """Kind of work to the modules that do it; what a module calls is the work of what it calls."""
 KINDS = (*TYPES, "heads", "rest")
@@ -112,8 +113,7 @@ def _one_pass(subject: Subject, network: nn.Module, value: Any) -> Timed:
 
 def _clock(network: nn.Module) -> Callable[[], float]:
     """Seconds, after what a GPU still works on."""
-    device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
-    if device.type != "cuda":
+    if network_device(network).type != "cuda":
         return time.perf_counter
 
     def now() -> float:

@@ -20,7 +20,7 @@ WORDS = {
         "attention",
         "Softmax of queries and keys, times the values; its linear layers stand above",
     ),
-    "norms": ("norms", "Layer norms of every block"),
+    "norms": ("norms", "Of every block, and of queries and keys where a network has them"),
     "convolutions": ("convolutions", "Of patches at the entry, and of maps in the heads"),
     "heads": (
         "rest of heads",

@@ -64,6 +64,15 @@ def test_work_belongs_to_the_innermost_module_that_does_it(net):
     assert kinds["depth_head.1"] == "", "resizing is the head's"
 
 
+@pytest.mark.parametrize("name", ["vggt", "pi3", "pi3x"])
+def test_every_attention_of_our_networks_is_told_apart(name):
+    network = ql.build_model(name, device="meta")
+    structure = describe(network)
+    named = [one for one in network.named_modules() if "Attention" in type(one[1]).__name__]
+    assert named
+    assert {kind_of(place, module, structure) for place, module in named} == {"attention"}
+
+
 def test_what_rounds_an_input_is_told_apart_from_the_product(net):
     scene = torch.randn(2, 32, WIDTH)
     recipe = ql.Recipe(
