@@ -32,7 +32,7 @@ UNTICKED = (
 
 def _packed(lab: Lab, asked: Asked, job: Job) -> dict[str, str]:
     made = lab.export(asked.folder, overwrite=asked.overwrite, job=job)
-    about = [_smaller(made.bytes, made.full_bytes)]
+    about = [smaller(made.bytes, made.full_bytes)]
     if made.drift is not None:
         about.append(made.drift.told())
     folder = made.folder.absolute()
@@ -49,20 +49,21 @@ def _deployed(lab: Lab, asked: Asked, job: Job) -> dict[str, str]:
         if asked.static or not deploy.changes(recipe, lab.structure):
             raise
         raise RecipeError(error.problem, place=error.place, remedy=UNTICKED) from None
-    smaller = _smaller(made.bytes, made.full_bytes)
+    beside = smaller(made.bytes, made.full_bytes)
     off = f"off full precision by {_percent(made.rounding)}, off the simulation by {_percent(made.errors)}"
     takes = f"takes inputs of {'×'.join(map(str, made.shape))}"
     otherwise = [deploy.differs(lab.recipe, lab.structure)] if recipe != lab.recipe else []
     path = made.paths[0].absolute()
     return _told(
-        asked, path, made.bytes, [smaller, *otherwise, off, takes], deploy.snippet(asked.target, path)
+        asked, path, made.bytes, [beside, *otherwise, off, takes], deploy.snippet(asked.target, path)
     )
 
 
-def _smaller(count: int, full: int) -> str:
-    """How its size compares with the same in float32: "2.2× smaller", or that it is none."""
-    ratio = short(full / count, 2)
-    return "as large as float32" if ratio == "1" else f"{ratio}× smaller than float32"
+def smaller(count: int, full: int) -> str:
+    """How its size compares with the same in float32: "2.2× smaller", "as large" or "1.3× larger"."""
+    ratio, word = (full / count, "smaller") if count <= full else (count / full, "larger")
+    told = short(ratio, 2)
+    return "as large as float32" if told == "1" else f"{told}× {word} than float32"
 
 
 def _percent(errors: Mapping[str, float]) -> str:

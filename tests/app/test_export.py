@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from quantlab.app import export, memory
+from quantlab.app.exporting import smaller
 from quantlab.calibration.profile_file import save_profile
 from quantlab.deploy.onnx_file import PRODUCER
 from quantlab.deploy.refusals import require_plan
@@ -344,6 +345,14 @@ def written(bench, **message):
     """The export row of the page after a press of one of its buttons."""
     parts = shown(bench.actions.act("page", {"do": "export", "name": "x", **message}))
     return parts["recipe"]["exported"] if "recipe" in parts else None, parts["status"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(10, "4× smaller than float32"), (40, "as large as float32"), (50, "1.2× larger than float32")],
+)
+def test_a_file_larger_than_float32_is_not_called_smaller(count, told):
+    assert smaller(count, 40) == told
 
 
 def test_where_the_recipe_is_not_held_static_activations_are_offered_and_taken_for_the_file_only(
