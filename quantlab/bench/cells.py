@@ -25,7 +25,7 @@ KINDS: Mapping[str, Any] = {
     "seed": int,
     "seconds": int | float,
 }
-"""Of what a record read back must be."""
+"""Entry of a record to what kind of value it must hold when it is read back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,8 @@ def _size(value: object, place: str) -> int:
 
 
 def _check_sizes(config: VGGTConfig) -> None:
-    trunk, vit, camera = config.aggregator, config.vit, config.camera_head or CameraHeadConfig(1, 1)
+    trunk, vit = config.aggregator, config.vit
+    camera = config.camera_head or CameraHeadConfig(trunk_depth=1, num_heads=1)
     problems = {
         "patch_size must divide img_size": trunk.patch_size < 1
         or trunk.img_size % max(trunk.patch_size, 1) != 0,

@@ -178,9 +178,8 @@ def _entry(path: Path, name: str, value: object) -> Entry:
     # Python's integers do not overflow, so an absurd shape simply does not match its bytes.
     if end - start != prod(shape) * dtype.itemsize:
         raise _damaged(path, f"shape and bytes of {name!r} do not agree")
-    if (
-        prod(max(1, side) for side in shape) * dtype.itemsize >= 1 << 63
-    ):  # an empty tensor may have such sides
+    # A tensor without elements has no bytes that its sides would have to match.
+    if prod(max(1, side) for side in shape) * dtype.itemsize >= 1 << 63:
         raise _damaged(path, f"the shape of {name!r} is too large for any tensor")
     return Entry(dtype, tuple(shape), start, end)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from quantlab.engine.settings import FULL_PRECISION
 from quantlab.figures.outlier_map import grid
 from quantlab.views.names import distinct_names
 
 if TYPE_CHECKING:
     from quantlab.models.structure import Structure
-
-FULL = 16
-"""Bits of a layer that is not rounded."""
 
 
 def places(names: Iterable[str], structure: Structure) -> dict[str, Any]:
@@ -39,5 +37,5 @@ def places(names: Iterable[str], structure: Structure) -> dict[str, Any]:
 
 
 def allotted(bits: Mapping[str, int], ids: Iterable[str]) -> list[int]:
-    """Bits of the layers of `places`, in its order."""
-    return [bits.get(name, FULL) for name in ids]
+    """Bits of the layers of `places`, in its order; 16 where a layer is not rounded."""
+    return [bits.get(name, FULL_PRECISION) for name in ids]

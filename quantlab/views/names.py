@@ -19,9 +19,8 @@ def short_name(layer: Placed) -> str:
         return f"{stream} {layer.index} · {layer.kind}"
     parts = layer.name.split(".")
     if layer.stream in parts:
-        inside = ".".join(parts[parts.index(layer.stream) + 1 :]).removeprefix(
-            "scratch."
-        )  # all of a head is in it
+        inside = ".".join(parts[parts.index(layer.stream) + 1 :])
+        inside = inside.removeprefix("scratch.")  # a word of the published names that says nothing
         return f"{stream} · {inside or layer.name}"
     return f"{stream} · {'.'.join(parts[-2:])}" if layer.stream and len(parts) > 2 else layer.name
 

@@ -63,16 +63,8 @@ def forward_tile(
         base = "busy machine" if rounds in note else f"{rounds}, busy"
     told = explained(measured)
     found = {"value": value, "unit": unit, "note": MEASURING if measuring else note, "base": base}
-    return (
-        tile
-        | found
-        | {
-            "help": told,
-            "details": told.split("\n"),
-            "spent": spent(measured),
-            "ask": _ask("↻", measuring=measuring),
-        }
-    )
+    behind = {"help": told, "details": told.split("\n"), "spent": spent(measured)}
+    return tile | found | behind | {"ask": _ask("↻", measuring=measuring)}
 
 
 def speed(measured: Measurement) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantlab.views.allotted import FULL, allotted, places
+from quantlab.views.allotted import allotted, places
 
 
 def test_every_layer_has_one_cell_and_rows_are_those_of_the_map(structure):
@@ -27,4 +27,4 @@ def test_only_the_layers_asked_for_are_shown(structure):
 
 
 def test_a_layer_without_bits_is_in_full_precision():
-    assert allotted({"a": 4, "c": 2}, ["a", "b", "c"]) == [4, FULL, 2]
+    assert allotted({"a": 4, "c": 2}, ["a", "b", "c"]) == [4, 16, 2]
