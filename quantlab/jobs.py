@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from quantlab.errors import JobCancelledError
@@ -117,6 +118,13 @@ def part(job: Job | None, index: int, count: int) -> Job | None:
 def between(job: Job | None, low: float, high: float) -> Job | None:
     """The slice from ``low`` to ``high`` of a job that may be None."""
     return None if job is None else job.part(low, high)
+
+
+def divided(job: Job | None, *weights: float) -> tuple[Job | None, ...]:
+    """Slices of a job that may be None, one behind the other, each as wide as its weight."""
+    ends = (0.0, *accumulate(weights))
+    total = ends[-1] or 1.0
+    return tuple(between(job, low / total, high / total) for low, high in pairwise(ends))
 
 
 def _share(done: int, total: int) -> float:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantlab.errors import JobCancelledError, QuantLabError
-from quantlab.jobs import Job, check, part, step
+from quantlab.jobs import Job, check, divided, part, step
 
 
 def test_a_new_job_has_done_nothing() -> None:
@@ -112,3 +112,18 @@ def test_equal_parts_cover_the_whole() -> None:
         assert job.fraction == pytest.approx(index / 4)
         section.report(1, 1)
         assert job.fraction == pytest.approx((index + 1) / 4)
+
+
+@given(weights=st.lists(st.floats(0, 100), min_size=1, max_size=6))
+def test_the_slices_of_a_divided_job_lie_end_to_end_and_are_as_wide_as_their_weights(
+    weights: list[float],
+) -> None:
+    job, end = Job(), 0.0
+    for weight, piece in zip(weights, divided(job, *weights), strict=True):
+        assert piece is not None
+        piece.report(0, 1)
+        assert job.fraction == pytest.approx(end)
+        piece.report(1, 1)
+        end += weight / (sum(weights) or 1.0)
+        assert job.fraction == pytest.approx(end)
+    assert divided(None, *weights) == (None,) * len(weights)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quantlab.engine.bit_rules import searchable, with_bits
+from quantlab.engine.bit_rules import searchable, weight_bits, with_bits
 from quantlab.engine.plan import plan
-from quantlab.engine.scan import OPTIONS, SCENES
-from quantlab.engine.search import TRIES, VERIFIED, VERIFY
+from quantlab.engine.scan import OPTIONS, SCENES, Ask, simplified
+from quantlab.engine.search import TRIES, VERIFY
+from quantlab.engine.search_passes import search_passes
 from quantlab.figures.readable import duration, short
 from quantlab.views.names import distinct_names
 from quantlab.views.numbers import digits
@@ -16,10 +17,9 @@ if TYPE_CHECKING:
     from quantlab.app.state import Session
     from quantlab.engine.measurement import Measurement
     from quantlab.engine.recipe import Recipe
+    from quantlab.lab import Lab
     from quantlab.models.structure import Structure
 
-RECIPES = TRIES + VERIFIED + len(OPTIONS) + 3
-"""Whole recipes that a search runs: its tries, points of the front, equal bits, and three it begins from."""
 LEAD = "Which layers need their bits?"
 THEN = (
     "A front of {} against drift. Load a point and it is the recipe in force, until Undo; before that nothing"
@@ -48,11 +48,12 @@ def undecided(session: Session, measured: Measurement | None, *, by_time: bool) 
         RecipeError: The recipe cannot be carried out at one of these bits.
     """
     lab = session.open_lab()
-    count = len(searchable(lab.recipe, lab.structure))
+    count, scenes = len(searchable(lab.recipe, lab.structure)), _scenes(lab, SCENES)
     bits = f"{', '.join(map(str, OPTIONS[:-1]))} and {OPTIONS[-1]}"
     does = (
-        f"A search runs each of {count} layers alone at {bits} bits on {SCENES} calibration scenes, finds for every"
-        f" {'time' if by_time else 'size'} the bits that harm the reconstruction least, and runs what it finds."
+        f"A search runs each of {count} layers alone at {bits} bits on {scenes} calibration"
+        f" scene{'s' if scenes > 1 else ''}, finds for every {'time' if by_time else 'size'} the bits that"
+        f" harm the reconstruction least, and runs what it finds."
     )
     return {
         "lead": LEAD,
@@ -61,7 +62,7 @@ def undecided(session: Session, measured: Measurement | None, *, by_time: bool) 
         "counted": "ms" if by_time else "MB",
         "offers": _sizes(lab.recipe, lab.structure) if measured is None or not by_time else _times(measured),
         "unit": OR_SIZE if by_time else UNMEASURED if measured is None else OR_TIME,
-        "takes": _takes(session, count),
+        "takes": _takes(lab, scenes),
         "then": THEN.format("time" if by_time else "size"),
         "known": _known(session),
         "ranking": RANKING,
@@ -87,15 +88,27 @@ def _known(session: Session) -> list[dict[str, Any]]:
     ]
 
 
-def _takes(session: Session, count: int) -> str:
-    evaluation, single = session.results.evaluation, len(OPTIONS) * SCENES * count
-    told = f"{single} passes for single layers, {RECIPES * VERIFY} for whole recipes"
+def _takes(lab: Lab, scenes: int) -> str:
+    """How long a search takes, from what passes took so far and how many there will be."""
+    learns = bool(simplified(lab.recipe)[1])
+    passes = search_passes(
+        weight_bits(lab.recipe, lab.structure),
+        Ask(scenes=scenes),
+        tries=TRIES,
+        verify=_scenes(lab, VERIFY),
+        costly=learns,
+    )
+    told = f"{passes.single} passes for single layers, {passes.whole} for whole recipes"
     kept = "Stop ends it at any time and keeps what was measured."
-    if evaluation is None or evaluation.seconds <= 0:
+    if lab.pace is None:
         return f"{told}. {kept}"
-    each = "\u00a0".join(duration(evaluation.seconds))
-    whole = duration((single + RECIPES * VERIFY) * evaluation.seconds)
-    return f"About {' '.join(whole)}: {told}, {each} each. {kept}"
+    each, whole = "\u00a0".join(duration(lab.pace)), " ".join(duration(passes.seconds(lab.pace)))
+    return f"About {whole}{', learning apart' if learns else ''}: {told}, {each} each. {kept}"
+
+
+def _scenes(lab: Lab, count: int) -> int:
+    """So many calibration scenes, or as many as there are: a person's are not added to."""
+    return min(count, len(lab.calibration)) if lab.calibration_given else count
 
 
 def _times(measured: Measurement) -> list[dict[str, Any]]:

@@ -13,17 +13,16 @@ import numpy as np
 from quantlab.engine.bit_rules import searchable, weight_bits, with_bits
 from quantlab.engine.plan import Plan, plan
 from quantlab.engine.recipe import Recipe, Rule
+from quantlab.engine.search_passes import CHECKS, scan_passes
 from quantlab.engine.search_record import MODES, VARIED, Check, Measured, Sensitivity
 from quantlab.engine.settings import BITS, FULL_PRECISION, Settings
 from quantlab.engine.trials import Trials
 from quantlab.errors import RecipeError
-from quantlab.jobs import Job, between, part, step
+from quantlab.jobs import Job, between, divided, part, step
 from quantlab.models.structure import Structure
 
 OPTIONS = (2, 3, 4, 6, 8)
 SCENES = 4
-CHECKS = 8
-"""Assignments drawn at random for the check of the sum."""
 LEFT_OUT: Mapping[str, tuple[Any, Any, str]] = {
     "reconstruction": ("none", None, "nothing is learned"),
     "smoothing_rule": ("awq", "task", "smoothing is searched on each layer's own output"),
@@ -97,7 +96,8 @@ def scan(trials: Trials, recipe: Recipe, ask: Ask, job: Job | None = None) -> Se
     begun, found = time.perf_counter(), unmeasured(trials, recipe, ask)
     plain, _ = simplified(recipe)
     meter = _Meter(trials, plain, tuple(found.bytes), ask)
-    added = meter.added(between(job, 0.0, 0.9))
+    alone, checking = divided(job, *scan_passes(found.now, ask).scan)
+    added = meter.added(alone)
     found = replace(
         found,
         drifts={name: {bits: one.drift for bits, one in own.items()} for name, own in added.items()},
@@ -105,7 +105,7 @@ def scan(trials: Trials, recipe: Recipe, ask: Ask, job: Job | None = None) -> Se
         points={name: {bits: one.points for bits, one in own.items()} for name, own in added.items()},
         base=meter.base.points,
     )
-    checked = _check(trials, plain, found, ask, between(job, 0.9, 1.0))
+    checked = _check(trials, plain, found, ask, checking)
     return replace(found, check=checked, seconds=time.perf_counter() - begun)
 
 

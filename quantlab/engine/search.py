@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 
 from quantlab.engine.additive import front, lowered, optimum, spread
-from quantlab.engine.bit_rules import with_bits
+from quantlab.engine.bit_rules import weight_bits, with_bits
 from quantlab.engine.budget import (
     asked_microseconds,
     budget_bytes,
@@ -23,15 +23,14 @@ from quantlab.engine.plan import plan
 from quantlab.engine.prices import MICRO, Clock, Prices, measured_prices
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.refine import refined
-from quantlab.engine.scan import Ask, scan, unmeasured, without_fragile
+from quantlab.engine.scan import Ask, scan, simplified, unmeasured, without_fragile
+from quantlab.engine.search_passes import VERIFIED, search_passes
 from quantlab.engine.search_record import Candidate, Measured, Search, Sensitivity
 from quantlab.engine.settings import FULL_PRECISION
 from quantlab.engine.trials import Trials
 from quantlab.errors import RecipeError
-from quantlab.jobs import Job, between, part, step
+from quantlab.jobs import Job, between, divided, part, step
 
-VERIFIED = 8
-"""Points of the front that are really run."""
 VERIFY = 8
 """Scenes on which recipes are run, more than single layers: what is best of many by luck on few is not on others."""
 SHOWN = 32
@@ -84,19 +83,19 @@ def search(
     """
     begun = time.perf_counter()
     prices, budget = _limit(trials, recipe, wish, clock, between(job, 0.0, 0.1))
-    found = scan(trials, recipe, wish.ask, job if job is None else job.part(0.1 if prices else 0.0, 0.7))
+    stages = _stages(trials, recipe, wish, between(job, 0.1, 1.0) if prices else job)
+    scanning, optimal, equal, standing, fronting, nearly, changing = stages
+    found = scan(trials, recipe, wish.ask, scanning)
     field_ = _Field(trials, recipe, found, budget, wish.verify, prices)
-    best = field_.run(field_.at(field_.optimum(budget)), "the best by the sum", between(job, 0.7, 0.71))
-    uniform = tuple(field_.uniform(between(job, 0.71, 0.76)))
-    current = field_.run(field_.current(), "the recipe in force", between(job, 0.76, 0.77))
-    front = field_.front(best, between(job, 0.77, 0.835))
+    best = field_.run(field_.at(field_.optimum(budget)), "the best by the sum", optimal)
+    uniform = tuple(field_.uniform(equal))
+    current = field_.run(field_.current(), "the recipe in force", standing)
+    front = field_.front(best, fronting)
     near = field_.near_uniform()
-    front = (
-        front if near is None else (*front, field_.run(near, "nearly equal bits", between(job, 0.835, 0.84)))
-    )
+    front = front if near is None else (*front, field_.run(near, "nearly equal bits", nearly))
     fits = [one for one in (best, *uniform, current, *front) if field_.cost(one) <= budget and one.verified]
     best = min(fits, key=lambda one: (one.verified or _NEVER).drift)
-    best = field_.improved(best, wish, between(job, 0.84, 1.0))
+    best = field_.improved(best, wish, changing)
     best, noise = (best, 0.0) if prices is None or clock is None else _timed(best, clock)
     front = tuple(sorted((*front, *((best,) if best.kind == "refined" else ())), key=lambda one: one.bytes))
     return Search(
@@ -123,6 +122,19 @@ def _limit(
         return None, budget_bytes(wish.budget, plain)
     prices = measured_prices(clock, trials.structure, recipe, plain, wish.ask, job)
     return prices, budget_microseconds(str(wish.budget), prices.instead(plain))
+
+
+def _stages(trials: Trials, recipe: Recipe, wish: Wish, job: Job | None) -> tuple[Job | None, ...]:
+    """The job's slices for the scan and for each of `Passes.stages`, as wide as they take time."""
+    ask = replace(wish.ask, scenes=len(trials.scenes(wish.ask.scenes)))
+    asked = search_passes(
+        weight_bits(recipe, trials.structure),
+        ask,
+        tries=wish.tries,
+        verify=max(ask.scenes, len(trials.scenes(wish.verify))),
+        costly=bool(simplified(recipe)[1]),
+    )
+    return divided(job, sum(asked.scan), *asked.stages)
 
 
 def _timed(best: Candidate, clock: Clock) -> tuple[Candidate, float]:

@@ -26,6 +26,7 @@ from quantlab.engine.plan import Plan, plan
 from quantlab.engine.quantize import Quantizer, require_quantizable
 from quantlab.engine.recipe import Recipe
 from quantlab.engine.replay import BlockCache
+from quantlab.engine.search_passes import Pace
 from quantlab.engine.sources import Sources
 from quantlab.engine.stages import StageStore
 from quantlab.engine.steps import layer_view
@@ -74,6 +75,7 @@ class Workbench(Desk):
         self._profile: Profile | None = None
         self._recent: OrderedDict[Hashable, Any] = OrderedDict()
         self._tail_errors: Known = {}
+        self._pace = Pace()
 
     @property
     def name(self) -> str:
@@ -104,6 +106,11 @@ class Workbench(Desk):
         """Whether a person chose the calibration scenes; otherwise the lab did."""
         return self._sources.given
 
+    @property
+    def pace(self) -> float | None:
+        """Seconds that one scene through the simulated network takes here; None before one went through it whole."""
+        return self._pace.seconds
+
     def reference(self, scene: int = 0, *, job: Job | None = None) -> Run:
         """A scene through the full-precision network; run once and kept."""
         with self._work:
@@ -112,12 +119,10 @@ class Workbench(Desk):
                 # What it remembers spares a quantized run the blocks before the first quantized one.
                 cache = self._blocks if scene < RECORDED else None
                 states, network = full_precision(self.structure), self._quantizer.reference
-                self._keep_reference(
-                    scene,
-                    execute(
-                        self._subject, network, value, cache=cache, states=states, answers=False, job=job
-                    ),
+                run = execute(
+                    self._subject, network, value, cache=cache, states=states, answers=False, job=job
                 )
+                self._keep_reference(scene, self._pace.noted(run))
             return self._references[scene]
 
     def blame(
@@ -203,7 +208,7 @@ class Workbench(Desk):
             network, section = self._quantizer.network, between(job, 0.5, 1.0)
             run = execute(self._subject, network, value, cache=self._blocks, states=states, job=section)
             self._ran = self._quantizer.plan
-            self._keep(key, run)
+            self._keep(key, self._pace.noted(run))
         return cast("Run", self._recent[key])
 
     def _evaluate(self, recipe: Recipe, job: Job | None, *, icp: bool) -> Evaluation:

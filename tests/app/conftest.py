@@ -129,6 +129,7 @@ class FakeLab:
         self.model = SimpleNamespace(name="mini", planted=False)
         self.evaluation = self.calibration = [self.scene]
         self.name, self.seed, self.view, self.calibration_given = "mini", 0, {}, False
+        self.pace = 0.041
         self.calls, self.timed = [], {}
 
     @property

@@ -111,7 +111,7 @@ def test_before_a_search_the_tab_says_what_it_would_do_and_offers_half_the_8_bit
     page = bench.value["undecided"]
     assert "24 layers" in page["does"]
     assert page["takes"].startswith(
-        "About 33 s: 480 passes for single layers, 320 for whole recipes, 41\u00a0ms each"
+        "About 28 s: 480 passes for single layers, 352 for whole recipes, 41\u00a0ms each"
     )
     assert (page["offers"][0]["value"], page["offers"][-1]["value"]) == (slider["low"], slider["high"])
     assert "press Measure" in page["unit"]
