@@ -21,8 +21,8 @@ CHANNELS = (32, 64, 96, 128)
 TURNING = (32, 64, 128)
 """Those that it can rotate."""
 INSTRUCTIONS = {1: "AVX512-BF16", 2: "AMX-BF16"}
-_PASS = 128
-"""Queries that meet the keys together in C: fewer to a unit of work would read the keys in vain."""
+_UNIT = 128
+"""Queries of a unit of work, at least: each lays out the keys and values of its head anew."""
 
 
 class Call(ctypes.Structure):
@@ -128,7 +128,7 @@ def _shares(heads: int, queries: int) -> int:
     """Units of work in each head: some for every thread, but none that reads the keys for a few queries."""
     threads = torch.get_num_threads()
     wanted = 1 if threads == 1 else -(-4 * threads // heads)
-    return max(1, min(wanted, queries // _PASS))
+    return max(1, min(wanted, queries // _UNIT))
 
 
 def _gain_and_bias(norm: nn.Module) -> tuple[Tensor | None, Tensor | None]:
