@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from quantlab.bench.protocol import Bits, Protocol
+from quantlab.engine.recipe import Recipe
 from quantlab.errors import QuantLabError, StorageError
 from quantlab.storage import atomic_write
 
@@ -158,28 +159,41 @@ def read(path: Path) -> Record | None:
     """The record in a file; None where there is none, or what is there is no record (then it is measured again)."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(data, ensure_ascii=False).encode()  # half a character can be read, but in no way written
         measured = data["measured"]
         data["bits"], _ = Bits.parse(data["bits"]), data.pop("state")
         data["measured"] = None if measured is None else _measured(measured)
         found = Record(**data)
+        if found.recipe:
+            Recipe.from_dict(dict(found.recipe))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
-    except QuantLabError:  # bits that are none
+    except QuantLabError:  # bits that are none, or a recipe
         return None
-    return found if all(isinstance(getattr(found, name), kind) for name, kind in KINDS.items()) else None
+    return found if _sound(found) else None
 
 
-def every(folder: Path, model: str) -> Iterator[Record]:
-    """All records of a model below the folder of results, whatever made them."""
+def every(folder: Path, model: str, tell: Callable[[str], object] = lambda _: None) -> Iterator[Record]:
+    """All records of a model below the folder of results, whatever made them; damaged ones are told."""
     for path in sorted((folder / "cells" / model).glob("*/*/*.json")):
         found = read(path)
         if found is not None:
             yield found
+        else:
+            tell(f"{path.relative_to(folder / 'cells')}: the file is damaged, so it is left out")
 
 
 def models(folder: Path) -> list[str]:
     """The models that have cells below the folder of results."""
     return sorted(path.name for path in (folder / "cells").glob("*") if path.is_dir())
+
+
+def _sound(found: Record) -> bool:
+    """Whether everything is what it must be for a table; protocol and circumstances are plain values."""
+    if not all(isinstance(getattr(found, name), kind) for name, kind in KINDS.items()):
+        return False
+    plain = (*found.protocol.values(), *found.made.values())
+    return all(value is None or isinstance(value, str | int | float) for value in plain)
 
 
 def _measured(data: Mapping[str, Any]) -> Measured:

@@ -153,7 +153,7 @@ def _how(table: Summary) -> str:
     commands = _most_common(str(entry.get("command", "")) for entry in made)
     versions = _most_common(
         f"quantlab {entry.get('quantlab')}, torch {entry.get('torch')}, {entry.get('machine')}"
-        f"{', ' + entry['gpu'] if entry.get('gpu') else ''}, a cell on {entry.get('threads')} of"
+        f"{', ' + str(entry['gpu']) if entry.get('gpu') else ''}, a cell on {entry.get('threads')} of"
         f" {entry.get('cores')} cores"
         for entry in made
     )

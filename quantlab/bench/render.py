@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from quantlab.bench.cells import every
@@ -16,16 +17,16 @@ from quantlab.storage import atomic_write
 READING = "reading.md"
 
 
-def render(folder: Path, model: str) -> list[Path]:
+def render(folder: Path, model: str, tell: Callable[[str], object] = lambda _: None) -> list[Path]:
     """Write MODEL.md, MODEL.csv and MODEL.svg into the folder, and answer their paths.
 
     The document ends with what reading.md in the folder says: all that stands before its first heading ``## ``, and
-    what stands below a heading with the model's name.
+    what stands below a heading with the model's name. ``tell`` hears of each cell that is damaged and left out.
 
     Raises:
         StorageError: The folder has no cells of the model, or cannot be written.
     """
-    table = Summary(model, every(folder, model))
+    table = Summary(model, every(folder, model, tell))
     if not table.records:
         raise StorageError(
             f"there are no measured cells of {model}",

@@ -67,7 +67,7 @@ def accuracy(choice: AccuracyChoice, typed: Sequence[str]) -> None:
             remedy="Give the same command again to go on, or add --render to see what there is.",
         ) from None
     for name in names:
-        for path in render(choice.out, name):
+        for path in render(choice.out, name, say):
             say(f"written: {path}")
         tables = headline(Summary(name, every(choice.out, name)))
         print("\n\n".join((f"# {name}", *tables)))  # noqa: T201 - the result

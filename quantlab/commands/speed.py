@@ -74,7 +74,7 @@ def speed(choice: SpeedChoice, typed: Sequence[str]) -> None:
             place=str(choice.out),
             remedy="Give the same command again to go on.",
         ) from None
-    paths = render(choice.out, machine)
+    paths = render(choice.out, machine, say)
     for path in paths:
         say(f"written: {path}")
     print(paths[0].read_text(encoding="utf-8"))  # noqa: T201 -- the result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from quantlab.bench.speed.clock import Timing
 from quantlab.bench.speed.contenders import Contender
+from quantlab.bench.speed.kinds import rounds, sound
 from quantlab.bench.speed.machine import native_lack
 from quantlab.bench.speed.plan import CPU, FORMAT, Group
 from quantlab.errors import StorageError
@@ -99,22 +100,26 @@ def read(path: Path) -> Record | None:
     """The record in a file; None where there is none, or what is there is no record (then it is measured again)."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(data, ensure_ascii=False).encode()  # half a character can be read, but in no way written
         lines = tuple(
-            Line(line["name"], _timing(line["timing"]), dict(line["facts"])) for line in data["lines"]
+            Line(str(line["name"]), _timing(line["timing"]), dict(line["facts"])) for line in data["lines"]
         )
-        return Record(Group(**data["group"]), str(data["digest"]), lines, dict(data["made"]))
+        found = Record(Group(**data["group"]), str(data["digest"]), lines, dict(data["made"]))
+        return found if sound(found.group, [line.facts for line in lines], found.made) else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 
-def every(folder: Path, machine: str) -> list[Record]:
-    """All records of a machine below the folder of results, in the order of their names."""
-    found = [read(path) for path in sorted((folder / "groups" / machine).glob("*.json"))]
-    return [record for record in found if record is not None]
+def every(folder: Path, machine: str, tell: Callable[[str], object] = lambda _: None) -> list[Record]:
+    """All records of a machine below the folder of results, in the order of their names; damaged ones are told."""
+    found = {path: read(path) for path in sorted((folder / "groups" / machine).glob("*.json"))}
+    for path in (path for path, record in found.items() if record is None):
+        tell(f"{machine}/{path.name}: the file is damaged, so it is left out")
+    return [record for record in found.values() if record is not None]
 
 
 def _timing(data: Mapping[str, Any]) -> Timing:
-    return Timing(tuple(map(float, data["cpu"])), tuple(map(float, data["wall"])), str(data["reason"]))
+    return Timing(rounds(data["cpu"]), rounds(data["wall"]), str(data["reason"]))
 
 
 @lru_cache(maxsize=1)

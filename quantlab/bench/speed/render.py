@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from quantlab.errors import StorageError
 from quantlab.storage import atomic_write
 
 
-def render(folder: Path, machine: str) -> list[Path]:
+def render(folder: Path, machine: str, tell: Callable[[str], object] = lambda _: None) -> list[Path]:
     """Write MACHINE.md and MACHINE.json into the folder, and answer their paths; other machines' stay as they are.
+
+    ``tell`` hears of each record that is damaged and left out.
 
     Raises:
         StorageError: The folder has no records of the machine, or cannot be written.
     """
-    records = every(folder, machine)
+    records = every(folder, machine, tell)
     if not records:
         raise StorageError(
             f"nothing was measured on {machine}",
