@@ -126,6 +126,20 @@ def test_before_a_search_the_tab_says_what_it_would_do_and_offers_half_the_8_bit
     json.dumps(bench.value)
 
 
+def test_what_a_search_takes_counts_the_scenes_there_are_and_no_time_that_nobody_knows(tab):
+    bench = tab()
+    many = bench.value["undecided"]
+    bench.lab.calibration_given, bench.lab.pace = True, None
+    few = bench.act(do="tab", value="decide")["decide"]["undecided"]
+    assert "on 4 calibration scenes," in many["does"]
+    assert "on 1 calibration scene," in few["does"]
+    assert few["takes"].startswith("120 passes for single layers, 48 for whole recipes. Stop")
+    bench.lab.pace = 2.0
+    bench.lab.recipe = Recipe.preset("rtn").set("*", reconstruction="block")
+    learns = bench.act(do="tab", value="decide")["decide"]["undecided"]["takes"]
+    assert ", learning apart: 120 passes for single layers, 12 for whole recipes, 2\u00a0s each" in learns
+
+
 def test_a_search_shows_its_front_and_leaves_the_recipe_alone(tab):
     bench = tab(searched=True)
     assert bench.lab.recipe == Recipe.preset("rtn")

@@ -129,3 +129,36 @@ def test_where_whole_recipes_learn_few_are_counted():
 
 def test_a_single_layer_counts_for_less_than_a_whole_recipe():
     assert Passes(100, 8, (2,)).seconds(2.0) == pytest.approx(2.0 * (100 * ALONE + 10))
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 16))
+
+    def forward(self, x):
+        return x + self.mlp(x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block() for _ in range(3))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_a_lab_knows_its_pace_from_whole_passes_and_an_edit_of_the_last_block_says_nothing_of_it():
+    given = [torch.randn(1, 12, 16)]
+    lab = ql.Lab(Net(), calibration=given, evaluation=given, recipe=Recipe.preset("rtn", weights=4))
+    assert lab.pace is None
+    first = lab.reference()
+    assert lab.pace == first.seconds
+    whole = lab.quantized()
+    assert (whole.replayed, lab.pace) == (0, whole.seconds)
+    lab.set("blocks.2.mlp.2", weights=8)
+    assert lab.quantized().replayed == 2
+    assert lab.pace == whole.seconds
