@@ -55,8 +55,8 @@ int64_t attention_level(void) { return 1 + TILES; }
 
 static inline __m256i halves(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
 
-/* 2^x of four vectors at once, so that none waits for itself. Its relative error is below 4e-6, a five hundredth of what
- * rounding to bfloat16 may cost, where the result is a normal number; 0 for -infinity, NaN for NaN. */
+/* 2^x of four vectors at once, so that none waits for itself. Its relative error is below 4e-6, a five hundredth of
+ * what rounding to bfloat16 may cost, where the result is a normal number; 0 for -infinity, NaN for NaN. */
 static inline void exp2_of(__m512 x[4]) {
     static const float terms[] = {0.0135341669f, 0.0520114601f, 0.241442755f, 0.693003833f, 1.00000262f};
     __m512 part[4], sum[4];

@@ -30,8 +30,10 @@ struct rows {
 enum { LANES = 16, TILE = 16, STEP = 64, MOST = 128 };
 static const float TINY = 1.17549435e-38f, LARGEST = 3.40282347e+38f;
 
+/* The sum with what it was turned into, or, where `minus` says so, the difference: products with 1 and -1 are exact. */
 static inline __m512 butterfly(__m512 x, __m512 turned, __mmask16 minus) {
-    return _mm512_mask_sub_ps(_mm512_add_ps(turned, x), minus, turned, x);
+    const __m512 sign = _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), minus, _mm512_set1_ps(-1.0f));
+    return _mm512_fmadd_ps(x, sign, turned);
 }
 
 /* The four stages inside a vector: pairs at distance 1, 2, 4 and 8. */
@@ -246,20 +248,24 @@ static inline struct steps steps_of(const struct rows *p, float scale, float zer
 static inline __m512 clamp(__m512 x, __m512 low, __m512 high) { return _mm512_min_ps(_mm512_max_ps(x, low), high); }
 
 /* Nearest, ties to even, within the format. One correction makes the product with the inverse the quotient itself, so
- * that ties fall as they do in the reference; Markstein 1990. What is far beyond the format is drawn near before. */
-static inline __m512i code_of(__m512 x, const struct steps *s) {
+ * that ties fall as they do in the reference; Markstein 1990. What is far beyond the format is drawn near before; where
+ * the scale covers the whole row (`within`), nothing is beyond it. */
+static inline __attribute__((always_inline)) __m512i code_of(__m512 x, const struct steps *s, int within) {
     const __m512 margin = _mm512_set1_ps(2.0f);
-    const __m512 near = clamp(_mm512_mul_ps(x, s->inverse), _mm512_sub_ps(s->low, margin),
-                              _mm512_add_ps(s->high, margin));
-    const __m512 exact = _mm512_fmadd_ps(_mm512_fnmadd_ps(near, s->scale, x), s->inverse, near);
-    return _mm512_add_epi32(_mm512_cvtps_epi32(clamp(exact, s->low, s->high)), s->offset);
+    __m512 near = _mm512_mul_ps(x, s->inverse);
+    if (!within)
+        near = clamp(near, _mm512_sub_ps(s->low, margin), _mm512_add_ps(s->high, margin));
+    __m512 exact = _mm512_fmadd_ps(_mm512_fnmadd_ps(near, s->scale, x), s->inverse, near);
+    if (!within)
+        exact = clamp(exact, s->low, s->high);
+    return _mm512_add_epi32(_mm512_cvtps_epi32(exact), s->offset);
 }
 
-static inline __m512i codes_of(const float *row, const struct steps *s) {
+static inline __attribute__((always_inline)) __m512i codes_of(const float *row, const struct steps *s, int within) {
     __m512i four[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++)
-        four[i] = code_of(_mm512_load_ps(row + i * LANES), s);
+        four[i] = code_of(_mm512_load_ps(row + i * LANES), s, within);
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i low = _mm512_packs_epi32(four[0], four[1]), high = _mm512_packs_epi32(four[2], four[3]);
     return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high));
@@ -270,6 +276,7 @@ static inline __m512i codes_of(const float *row, const struct steps *s) {
 int64_t rows(const struct rows *p, int64_t begin, int64_t end) {
     const int64_t steps = (p->depth + STEP - 1) / STEP;
     const int64_t size = p->dtype == BFLOAT16 ? 2 : 4;
+    const int within = !p->fixed && p->zero == NULL && p->clip >= 1.0f;
     float *row = scratch(0, (size_t)steps * STEP * sizeof(float));
     if (row == NULL)
         return -2;
@@ -285,7 +292,8 @@ int64_t rows(const struct rows *p, int64_t begin, int64_t end) {
         for (int64_t step = 0; step < steps; step++, tile += TILE * STEP) {
             for (int64_t line = 0; line < STEP * size; line += 64)
                 _mm_prefetch(next + step * STEP * size + line, _MM_HINT_T1);
-            _mm512_storeu_si512(tile, codes_of(row + step * STEP, &how));
+            const float *from = row + step * STEP;
+            _mm512_storeu_si512(tile, within ? codes_of(from, &how, 1) : codes_of(from, &how, 0));
         }
         p->scale[index] = scale;
         if (p->zero)
