@@ -148,6 +148,7 @@ def _race(subject: Subject, value: Any, rivals: list[_Rival], job: Job | None) -
     """Run networks in turns, so that what else the machine does slows all of them alike; the passes of each median.
 
     A first pass is left out, because it makes what later ones find; of a long one only what is executed runs again.
+    Each round begins with another network: what telling of a round sets off would slow the same one every time.
     """
     for place, rival in enumerate(rivals):
         with watched() as watch:
@@ -160,7 +161,8 @@ def _race(subject: Subject, value: Any, rivals: list[_Rival], job: Job | None) -
     for turn in range(runs):
         section = between(job, 0.5 + turn / (2 * runs), 0.5 + (turn + 1) / (2 * runs))
         step(section, 0, 1, f"pass {turn + 1} of {runs}")
-        for rival in again:
+        begins = turn % len(again)
+        for rival in again[begins:] + again[:begins]:
             rival.run(subject, value, section if is_long else None)
     for rival in again:
         del rival.seconds[0], rival.worked[0]

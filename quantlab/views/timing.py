@@ -61,6 +61,8 @@ def forward_tile(
     base, rounds = f"full {' '.join(duration(measured.full_seconds))}", _range(measured)
     if rounds:
         base = "busy machine" if rounds in note else f"{rounds}, busy"
+    elif _waited(measured):
+        base = "busy machine"
     told = explained(measured)
     found = {"value": value, "unit": unit, "note": MEASURING if measuring else note, "base": base}
     behind = {"help": told, "details": told.split("\n"), "spent": spent(measured)}
@@ -187,10 +189,16 @@ def _off(measured: Measurement) -> str:
     return f"{short(100 * max(measured.errors.values(), default=0.0), 2)} %"
 
 
+def _waited(measured: Measurement) -> bool:
+    """Whether the medians on the wall tell another speed than the rounds do: passes waited for other work."""
+    ratio = measured.full_seconds / measured.seconds / measured.faster
+    return not 1 / WIDE <= ratio <= WIDE
+
+
 def _spread(measured: Measurement) -> list[str]:
     """What a busy machine does to single passes, where it shows."""
     rounds = _range(measured)
-    if measured.slowest <= BUSY * measured.fastest and not rounds:
+    if measured.slowest <= BUSY * measured.fastest and not rounds and not _waited(measured):
         return []
     low, high = (" ".join(duration(seconds)) for seconds in (measured.fastest, measured.slowest))
     half = f", half of the rounds were {rounds} as fast" if rounds else ""

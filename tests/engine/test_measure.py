@@ -11,7 +11,7 @@ from torch import nn
 
 import quantlab as ql
 from quantlab.engine.executable import changed, executable, nearest, simulated, widened
-from quantlab.engine.measure import _ratios, _Rival, held_bytes, layer_seconds
+from quantlab.engine.measure import _race, _ratios, _Rival, held_bytes, layer_seconds
 from quantlab.engine.settings import LayerSettings
 from quantlab.engine.subject import subject_of
 from quantlab.errors import JobCancelledError, RecipeError, SceneError
@@ -114,6 +114,24 @@ def test_a_round_compares_what_this_thread_worked_and_the_wall_where_there_are_m
     monkeypatch.undo()
     on_gpu = _Rival("own", Net(), [1.0, 3.0], [None, None])
     assert _ratios(full, on_gpu) == (4.0, 3.0), "nobody knows what this thread did for it"
+
+
+def test_every_network_is_the_first_of_a_round_in_turn(monkeypatch):
+    ran = []
+
+    def run(rival, *_):
+        ran.append(rival.name)
+        rival.seconds.append(0.01)
+        rival.worked.append(None)
+
+    monkeypatch.setattr(_Rival, "run", run)
+    names = ("full", "own", "mixed")
+    runs = _race(None, None, [_Rival(name, Net()) for name in names], None)
+    rounds = [ran[start : start + 3] for start in range(3, len(ran), 3)]
+    assert len(rounds) == runs
+    assert all(sorted(one) == sorted(names) for one in rounds)
+    firsts = [one[0] for one in rounds]
+    assert max(map(firsts.count, names)) - min(map(firsts.count, names)) <= 1
 
 
 def test_what_bfloat16_between_the_layers_costs_is_measured_for_our_networks_and_refused_for_others(lab):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import median
 
 import pytest
 
@@ -124,9 +125,17 @@ def test_a_machine_that_was_busy_meanwhile_is_told_of():
 def test_rounds_decide_which_is_faster_and_where_they_do_not_agree_their_range_is_in_sight(
     ratios, note, base
 ):
-    tile = tiles(evaluation(), measured=(replace(measurement(0.04), ratios=ratios), None))["forward"]
+    seconds = 0.08 / median(ratios)
+    tile = tiles(evaluation(), measured=(replace(measurement(seconds), ratios=ratios), None))["forward"]
     assert (tile["note"], tile["base"]) == (note, base)
     assert ("the machine was busy" in tile["help"]) == ("full" not in base)
+
+
+def test_milliseconds_that_contradict_the_rounds_do_not_stand_beside_them():
+    waited = replace(measurement(0.1), ratios=(1.1, 1.1, 1.12))
+    tile = tiles(evaluation(), measured=(waited, None))["forward"]
+    assert (tile["note"], tile["base"]) == ("1.1× faster", "busy machine")
+    assert "the machine was busy" in tile["help"]
 
 
 def test_the_range_stays_in_sight_beside_the_former_time():
