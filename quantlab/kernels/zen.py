@@ -102,7 +102,7 @@ def import_problem() -> str:
             "" if off else f"it was imported before {SWITCH}=0 was set, with a cache that gives wrong results"
         )
     if importlib.util.find_spec(LIBRARY) is None:
-        return "zentorch is not installed (pip install quantlab[zen])"
+        return "zentorch is not installed (pip install 'quantlab[zen]')"
     os.environ[SWITCH] = "0"
     try:
         importlib.import_module("zentorch")
