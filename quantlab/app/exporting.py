@@ -36,7 +36,8 @@ def _packed(lab: Lab, asked: Asked, job: Job) -> dict[str, str]:
     if made.drift is not None:
         about.append(made.drift.told())
     folder = made.folder.absolute()
-    return _told(asked, folder, made.bytes, about, f'model = ql.load_model("{folder}")')
+    code = f'import quantlab as ql\nmodel = ql.load_model("{folder}")'
+    return _told(asked, folder, made.bytes, about, code)
 
 
 def _deployed(lab: Lab, asked: Asked, job: Job) -> dict[str, str]:

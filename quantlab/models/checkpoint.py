@@ -274,7 +274,8 @@ def _check_formats(checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             f"the checkpoint is quantized already ({_some(quantized)})",
             place=place,
-            remedy="Load the full-precision weights it was made from.",
+            remedy="Load the full-precision weights it was made from, or, if QuantLab packed it, "
+            "the whole folder with its quantlab.json.",
         )
     for name, tensor in checkpoint.tensors.items():
         if tensor.dtype not in FLOATS:

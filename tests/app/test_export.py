@@ -306,7 +306,8 @@ def test_the_model_is_written_under_its_name_and_the_page_says_how_to_run_it(
     bench.session.show(tab="recipe")
     parts = shown(bench.actions.act("page", {"do": "export", "target": "packed", "name": "first try"}))
     told = parts["recipe"]["exported"]
-    assert told["code"] == f'model = ql.load_model("{tmp_path / "out" / "first-try"}")'
+    lines = ["import quantlab as ql", f'model = ql.load_model("{tmp_path / "out" / "first-try"}")']
+    assert told["code"].splitlines() == lines
     assert told["about"].startswith("1 MB, 7× smaller than float32")
     assert (tmp_path / "out" / "first-try").is_dir()
     assert parts["recipe"]["export_name"] == "mini-rtn-W4A4"
